@@ -1,0 +1,95 @@
+"""The gate: what the runtime computes from the bundle against what the checkpoint computes in PyTorch.
+
+Limits stand here and nowhere else. The reference is the paper's two-channel form in float32; the candidate runs through
+the very engine a hospital uses. A miss leaves no bundle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from madclip_runtime.bundle import Golden
+from madclip_runtime.engines import Engine
+from madclip_runtime.errors import BundleRefused
+from madclip_runtime.manifest import Gate
+
+__all__ = ["LIMITS", "Parity", "ParityMissed", "measure_parity"]
+
+LIMITS: dict[str, dict[str, float]] = {
+    "fp32": {"score": 1e-4, "map_max": 1e-3, "map_mean": 1e-5, "batch": 1e-4},
+    "fp16": {"score": 1e-2, "map_max": 5e-2, "map_mean": 2e-3, "batch": 1e-2},
+}
+"""Largest allowed absolute difference: of any image's score, of any pixel, of any image's mean over pixels, and between
+an image scored alone and in a batch."""
+
+
+class ParityMissed(BundleRefused):
+    """The exported graph does not compute what the checkpoint computes, so nothing was left."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """One row an image: absolute differences of score, of the worst pixel, and the mean over pixels."""
+
+    precision: str
+    engine: str
+    score: tuple[float, ...]
+    map_max: tuple[float, ...]
+    map_mean: tuple[float, ...]
+    batch: float
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """The worst image of each."""
+        return {
+            "score": max(self.score),
+            "map_max": max(self.map_max),
+            "map_mean": max(self.map_mean),
+            "batch": self.batch,
+        }
+
+    def gate(self) -> Gate:
+        """As the manifest keeps it."""
+        limits = LIMITS[self.precision]
+        passed = all(self.measured[name] <= limit for name, limit in limits.items())  # false for NaN
+        return Gate(
+            name="numeric parity",
+            reference="PyTorch fp32, CPU, two-channel form",
+            engine=self.engine,
+            images=len(self.score),
+            passed=passed,
+            measured=self.measured,
+            limits=limits,
+        )
+
+    def table(self) -> str:
+        """What a person reads: one line an image, then worst against limit."""
+        rows = [f"{'golden image':>12} {'score':>10} {'map max':>10} {'map mean':>10}"]
+        for i, row in enumerate(zip(self.score, self.map_max, self.map_mean, strict=True)):
+            rows.append(f"{i:>12} " + " ".join(f"{value:>10.2e}" for value in row))
+        for name, limit in LIMITS[self.precision].items():
+            value = self.measured[name]
+            rows.append(f"worst {name:>8}: {value:.2e}, limit {limit:.0e}  {'ok' if value <= limit else 'MISSED'}")
+        return "\n".join(rows)
+
+
+def measure_parity(engine: Engine, golden: Golden, precision: str) -> Parity:
+    """Each golden image alone, then all in one batch. Raises: EngineRefused."""
+    singles = [engine.run(golden.images[i : i + 1]) for i in range(len(golden.images))]
+    scores = np.concatenate([score for score, _ in singles])
+    maps = np.concatenate([heat for _, heat in singles])
+    batch_scores, batch_maps = engine.run(golden.images)
+    difference = np.abs(maps.astype(np.float64) - golden.maps)
+    return Parity(
+        precision=precision,
+        engine=f"{engine.info.name} ({engine.info.library})",
+        score=_row(np.abs(scores.astype(np.float64) - golden.scores)),
+        map_max=_row(difference.max(axis=(1, 2))),
+        map_mean=_row(difference.mean(axis=(1, 2))),
+        batch=float(max(np.abs(batch_scores - scores).max(), np.abs(batch_maps - maps).max())),
+    )
+
+
+def _row(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

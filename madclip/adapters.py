@@ -1,0 +1,61 @@
+"""The trained visual part: two branches (normal, abnormal) × one adapter a tap. Paper, section 2, Vision Adapters.
+
+Pure tensors: these modules know neither images nor files, nor which encoder the features come from.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["Adapter", "DualBranchAdapters"]
+
+
+class Adapter(nn.Module):
+    """shared Linear → LeakyReLU → per-token normalisation → two heads Linear → LeakyReLU. No biases.
+
+    The normalisation is the authors' code's, not the paper's; see docs/method.md.
+    """
+
+    def __init__(self, width: int, embed_dim: int, *, negative_slope: float = 0.01, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.shared = nn.Linear(width, width, bias=False)
+        self.det = nn.Linear(width, embed_dim, bias=False)
+        self.seg = nn.Linear(width, embed_dim, bias=False)
+        self.negative_slope = negative_slope
+        self.eps = eps
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """tokens: float [..., d] → det, seg: float [..., e], not yet L2-normalised."""
+        hidden = F.leaky_relu(self.shared(tokens), self.negative_slope)
+        hidden = F.layer_norm(hidden, hidden.shape[-1:], eps=self.eps)
+        return (
+            F.leaky_relu(self.det(hidden), self.negative_slope),
+            F.leaky_relu(self.seg(hidden), self.negative_slope),
+        )
+
+
+class DualBranchAdapters(nn.Module):
+    """Eight adapters for four taps: `normal[i]` and `abnormal[i]`."""
+
+    def __init__(
+        self, width: int, embed_dim: int, levels: int, *, negative_slope: float = 0.01, eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+
+        def branch() -> nn.ModuleList:
+            return nn.ModuleList(
+                Adapter(width, embed_dim, negative_slope=negative_slope, eps=eps) for _ in range(levels)
+            )
+
+        self.normal = branch()
+        self.abnormal = branch()
+
+    def forward(self, taps: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """taps: one float [N, L, d] a level → per level (det_n, det_ab, seg_n, seg_ab), each [N, L, e], unit length."""
+        outputs = []
+        for tokens, normal, abnormal in zip(taps, self.normal, self.abnormal, strict=True):
+            det_n, seg_n = normal(tokens)
+            det_ab, seg_ab = abnormal(tokens)
+            outputs.append(tuple(F.normalize(o, dim=-1) for o in (det_n, det_ab, seg_n, seg_ab)))
+        return outputs  # type: ignore[return-value]

@@ -1,0 +1,132 @@
+"""The checkpoint: what training leaves and everything else starts from. The one-page contract is docs/checkpoint.md.
+
+A torch file of tensors, numbers and strings only, read with weights_only=True: opening one can't run code.
+The encoder is not inside; its name, config and hash are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from madclip_runtime.errors import BundleRefused
+from madclip_runtime.files import write_whole
+from madclip_runtime.manifest import Calibration, DataCard
+from madclip_runtime.schema import SchemaError, decode, encode
+from torch import Tensor
+
+from madclip.adapters import DualBranchAdapters
+from madclip.config import EncoderSpec, MethodConfig, TrainConfig
+from madclip.encoder import Encoder, reload_encoder
+from madclip.model import Model
+
+__all__ = ["FORMAT", "Checkpoint"]
+
+FORMAT = "madclip-checkpoint"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Card:
+    """The checkpoint's words and numbers: what made it."""
+
+    encoder: EncoderSpec
+    method: MethodConfig
+    train: TrainConfig
+    data: DataCard
+    image_score: str
+    calibration: Calibration
+    width: int
+    embed_dim: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """card: config and provenance. adapters, prompts: state dicts. t_normal, t_abnormal: float [e], unit length.
+
+    sha256: of the file it was read from, "" before it is written.
+    """
+
+    card: Card
+    adapters: dict[str, Tensor]
+    prompts: dict[str, Tensor]
+    t_normal: Tensor
+    t_abnormal: Tensor
+    sha256: str = ""
+
+    def save(self, path: Path) -> None:
+        """Written whole or not at all. Raises: OutputNotWritten."""
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "card": json.dumps(encode(self.card), sort_keys=True, allow_nan=False),
+                "adapters": self.adapters,
+                "prompts": self.prompts,
+                "t_normal": self.t_normal,
+                "t_abnormal": self.t_abnormal,
+            },
+            buffer,
+        )
+        write_whole(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Raises: BundleRefused for anything that is not a whole madclip checkpoint."""
+        data = _read(path)
+        try:
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds on a bad file; none of them may run code
+            first = str(error).partition("\n")[0][:120]
+            raise BundleRefused(str(path), f"not a checkpoint ({first})", "give a file from `madclip train`") from None
+        return _from_content(content, path, hashlib.sha256(data).hexdigest())
+
+    def model(self, weights: str | None = None) -> Model:
+        """Load the encoder (proven by hash) and put the trained parts on it. Raises: InputRefused."""
+        return self.model_on(reload_encoder(self.card.encoder, weights))
+
+    def model_on(self, encoder: Encoder) -> Model:
+        """The trained parts on an encoder that is already loaded."""
+        method = self.card.method
+        adapters = DualBranchAdapters(
+            self.card.width,
+            self.card.embed_dim,
+            len(self.card.encoder.taps),
+            negative_slope=method.negative_slope,
+            eps=method.token_norm_eps,
+        )
+        adapters.load_state_dict(self.adapters)
+        return Model(encoder, adapters.eval().requires_grad_(False), self.t_normal, self.t_abnormal)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleRefused(str(path), error.strerror or str(error), "give a file from `madclip train`") from None
+
+
+def _from_content(content: Any, path: Path, sha256: str) -> Checkpoint:
+    again = "train again, or give a file from `madclip train`"
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise BundleRefused(str(path), f"a torch file, but not a {FORMAT}", again)
+    if content.get("format_version") != FORMAT_VERSION:
+        why = f"format version {content.get('format_version')}; this madclip reads {FORMAT_VERSION}"
+        raise BundleRefused(str(path), why, again)
+    try:
+        return Checkpoint(
+            card=decode(Card, json.loads(content["card"])),
+            adapters=content["adapters"],
+            prompts=content["prompts"],
+            t_normal=content["t_normal"],
+            t_abnormal=content["t_abnormal"],
+            sha256=sha256,
+        )
+    except (KeyError, ValueError, SchemaError) as error:
+        raise BundleRefused(str(path), f"damaged: {error}", again) from None

@@ -1,0 +1,153 @@
+"""`madclip train | evaluate | phantoms | export`. A command is a function; torch waits for one that needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from madclip_runtime.errors import EXIT_INTERRUPTED, MadclipError, OutputNotWritten, UsageError
+
+from madclip.config import DEFAULT_ENCODER
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _madclip() -> None:
+    """Few-shot medical anomaly detection: a few labelled images to a checkpoint. Research use, not a medical device."""
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Option(help="folder in the <Name>_AD layout")],
+    out: Annotated[Path, typer.Option(help="checkpoint to write, e.g. x.pt")],
+    shots: Annotated[int, typer.Option(help="labelled images of each class")] = 16,
+    seed: Annotated[int, typer.Option(help="draws the shots, the jitter, the start and the order")] = 111,
+    epochs: Annotated[int, typer.Option()] = 60,
+    encoder: Annotated[str, typer.Option(help="open_clip name, config.json, or nano")] = DEFAULT_ENCODER,
+    weights: Annotated[str | None, typer.Option(help="weights file, hub tag, or random")] = None,
+    objective: Annotated[str | None, typer.Option(help="what the images show; default by data set name")] = None,
+    feature_memory_gb: Annotated[float, typer.Option(help="features past this go to a file")] = 4.0,
+) -> None:
+    """Learn adapters and prompts from a few labelled images."""
+    from madclip.config import MethodConfig, TrainConfig, objective_for
+    from madclip.data import open_dataset
+    from madclip.encoder import load_encoder
+    from madclip.train import train as run
+
+    _check_parent(out)
+    config = TrainConfig(shots=shots, seed=seed, epochs=epochs)
+    dataset = open_dataset(data)
+    named, known = objective_for(dataset.name)
+    if objective is None and not known:
+        _say(f"objective: {named!r}, since {dataset.name!r} names no set of the paper (--objective says otherwise)")
+    loaded = load_encoder(encoder, weights)
+    _say_encoder(loaded.spec.name, loaded.spec.random)
+    if dataset.synthetic:
+        _say("the data are synthetic phantoms, not patients")
+    start = time.perf_counter()
+    method = MethodConfig(objective=objective or named)
+    checkpoint = run(dataset, loaded, method, config, budget_bytes=int(feature_memory_gb * 1e9), say=_say)
+    checkpoint.save(out)
+    _say(f"{checkpoint.card.calibration.reason}")
+    print(f"{out}: trained on {shots} + {shots} images in {time.perf_counter() - start:.1f} s")
+
+
+@app.command()
+def evaluate(
+    ckpt: Annotated[Path, typer.Option(help="checkpoint from madclip train")],
+    data: Annotated[Path, typer.Option(help="folder in the <Name>_AD layout; its test split is used")],
+    json_: Annotated[Path | None, typer.Option("--json", help="also write the figures here")] = None,
+    weights: Annotated[str | None, typer.Option(help="the encoder's weights file, if it moved")] = None,
+) -> None:
+    """Image and pixel AUROC on a data set's test images."""
+    from madclip_runtime.files import write_whole
+
+    from madclip.checkpoint import Checkpoint
+    from madclip.data import open_dataset
+    from madclip.evaluate import evaluate as run
+
+    if json_ is not None:
+        _check_parent(json_)
+    result = run(Checkpoint.load(ckpt), open_dataset(data), weights=weights)
+    _say_encoder(result.encoder, result.encoder_random)
+    content = result.to_json()
+    if json_ is not None:
+        write_whole(json_, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    pixel = "no masks" if result.pixel_auroc is None else f"{result.pixel_auroc:.2f} %"
+    kind = ", synthetic phantoms" if result.synthetic else ""
+    print(
+        f"{result.dataset} test ({result.normal} normal, {result.abnormal} abnormal{kind}): "
+        f"image AUROC {result.image_auroc:.2f} % by {result.image_score}, pixel AUROC {pixel}"
+    )
+
+
+@app.command()
+def phantoms(
+    out: Annotated[Path, typer.Option(help="folder to make")],
+    normal: Annotated[int, typer.Option(help="images without a lesion, half of them for validation")] = 40,
+    abnormal: Annotated[int, typer.Option(help="images with one")] = 40,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Write synthetic brain-like slices with exact lesion masks. They are not patients."""
+    from madclip.phantoms import write_phantoms
+
+    made = write_phantoms(out, normal=normal, abnormal=abnormal, seed=seed)
+    halves = f"valid {made.valid[0]} + {made.valid[1]}, test {made.test[0]} + {made.test[1]}"
+    print(f"{made.root}: synthetic phantoms, {halves}")
+
+
+def _export_is_elsewhere() -> None:
+    """Make a bundle (needs madclip-export)."""
+    raise UsageError("madclip export", "madclip-export is not installed", 'pip install "madclip-export[cpu]"')
+
+
+def main() -> int:
+    """Join the commands that other distributions bring, run, and turn refusals into one line and an exit code."""
+    _join_commands()
+    try:
+        code = typer.main.get_command(app).main(standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except MadclipError as error:
+        _say(error.line())
+        return error.exit_code
+    except typer.Abort:
+        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _join_commands() -> None:
+    found = {point.name: point for point in entry_points(group="madclip.commands")}
+    for name, point in sorted(found.items()):
+        app.command(name)(point.load())
+    if "export" not in found:
+        anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+        app.command("export", context_settings=anything)(_export_is_elsewhere)
+
+
+def _check_parent(path: Path) -> None:
+    """Say before the work, not after it, that the result has no place to go."""
+    if not path.resolve().parent.is_dir():
+        raise OutputNotWritten(str(path), "its folder does not exist", f"mkdir -p {path.parent}")
+    if path.is_dir():
+        raise OutputNotWritten(str(path), "is a folder", "name a file")
+
+
+def _say_encoder(name: str, random: bool) -> None:
+    _say(f"encoder {name}" + (": RANDOM WEIGHTS, never trained; a test of the pipeline only" if random else ""))
+
+
+def _say(line: str) -> None:
+    print(f"madclip: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Everything that makes a checkpoint what it is, as frozen dataclasses, written whole into it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from madclip_runtime.errors import UsageError
+
+__all__ = ["DEFAULT_ENCODER", "IMAGE_SIZE", "EncoderSpec", "MethodConfig", "TrainConfig", "objective_for"]
+
+DEFAULT_ENCODER = "ViT-L-14-336"
+IMAGE_SIZE = 240
+"""Pixels a side (paper, section 3)."""
+
+_OBJECTIVES = {
+    "Brain": "Brain",
+    "Liver": "Liver",
+    "Retina": "retinal OCT",
+    "OCT": "retinal OCT",
+    "Chest": "Chest X-ray film",
+    "NIHChest": "Chest X-ray film",
+    "CheXpert": "Chest X-ray film",
+    "Histopathology": "histopathological image",
+}
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Which frozen CLIP, exactly.
+
+    name: as asked for. model_config: open_clip's model config as JSON text where it is not one of open_clip's own, else
+    empty. weights: "tag:<hub tag>", "file:<path>", "random:<seed>" or "hub". sha256: over every tensor of the loaded
+    model, so that the same numbers are recognised wherever they come from. taps: 1-based block numbers.
+    mean, std: per channel, of pixels in 0–1; (0, 0, 0) and (1, 1, 1) mean no normalisation.
+    """
+
+    name: str
+    model_config: str
+    weights: str
+    sha256: str
+    image_size: int
+    taps: tuple[int, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    quick_gelu: bool
+    causal_mask: bool = True
+
+    @property
+    def random(self) -> bool:
+        """True where the weights were never learned: scores then test the pipeline, not the method."""
+        return self.weights.startswith("random:")
+
+    def parsed_config(self) -> dict[str, Any] | None:
+        """The model config as a dict, None where open_clip knows the name itself."""
+        return json.loads(self.model_config) if self.model_config else None
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """The method's own constants (paper section 2; where the authors' code differs, docs/method.md says so)."""
+
+    objective: str
+    context_vectors: int = 8
+    negative_slope: float = 0.01
+    token_norm_eps: float = 1e-5
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the adapters and prompts are learned (paper section 3)."""
+
+    shots: int = 16
+    seed: int = 111
+    epochs: int = 60
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.5, 0.999)
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("--shots", self.shots, 1), ("--epochs", self.epochs, 1), ("--seed", self.seed, 0)):
+            if value < least:
+                raise UsageError(f"{name} {value}", f"must be at least {least}")
+
+
+def objective_for(dataset: str) -> tuple[str, bool]:
+    """The paper's word for what a data set shows, by the start of its name; "medical image" where it has none.
+
+    Returns the objective and whether the name was known.
+    """
+    for prefix, objective in _OBJECTIVES.items():
+        if dataset.lower().startswith(prefix.lower()):
+            return objective, True
+    return "medical image", False

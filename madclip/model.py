@@ -1,0 +1,70 @@
+"""The trained parts together, and the reference way to score an image with them.
+
+`reference` is the paper's two-channel form, kept apart from the one-channel form that trains and is exported: export
+is compared with this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from madclip.adapters import DualBranchAdapters
+from madclip.encoder import Encoder
+from madclip.scores import class_scores, detection_score, level_map
+
+__all__ = ["Answers", "Model", "to_unit_floats"]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Scores of N images. det: float64 [N], mean over patches. maps: float32 [N, S, S]. All in 0–1."""
+
+    det: npt.NDArray[np.float64]
+    maps: npt.NDArray[np.float32]
+
+    @property
+    def map_max(self) -> npt.NDArray[np.float64]:
+        """Maximum of each map: float64 [N]."""
+        return self.maps.reshape(len(self.maps), -1).max(axis=1).astype(np.float64)
+
+    def image_scores(self, rule: str) -> npt.NDArray[np.float64]:
+        """rule: "det" or "map_max"."""
+        return self.det if rule == "det" else self.map_max
+
+
+@dataclass(frozen=True)
+class Model:
+    """A frozen encoder, its adapters, and the two text embeddings (float [e], unit length)."""
+
+    encoder: Encoder
+    adapters: DualBranchAdapters
+    t_normal: Tensor
+    t_abnormal: Tensor
+
+    @torch.no_grad()
+    def reference(self, images: npt.NDArray[np.uint8], *, batch: int = 8) -> Answers:
+        """images: uint8 [N, S, S, 3] RGB 0–255, already preprocessed."""
+        det, maps = [], []
+        for start in range(0, len(images), batch):
+            d, m = self._batch(to_unit_floats(images[start : start + batch]))
+            det.append(d.double().numpy())
+            maps.append(m.numpy())
+        return Answers(np.concatenate(det), np.concatenate(maps))
+
+    def _batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        size = self.encoder.spec.image_size
+        det, maps = [], []
+        for det_n, det_ab, seg_n, seg_ab in self.adapters(self.encoder.taps(images)):
+            det.append(detection_score(class_scores(det_n, det_ab, self.t_normal, self.t_abnormal)))
+            maps.append(level_map(class_scores(seg_n, seg_ab, self.t_normal, self.t_abnormal), size))
+        return torch.stack(det).mean(0), torch.stack(maps).mean(0)
+
+
+def to_unit_floats(images: npt.NDArray[np.uint8]) -> Tensor:
+    """uint8 [N, S, S, 3] RGB 0–255 → float [N, 3, S, S] RGB 0–1."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255

@@ -1,0 +1,148 @@
+"""Learnable prompts: seven states a class, eight vectors each, in three places. Paper, section 2, Learnable Prompts.
+
+A prompt is `[start] vectors and state words . [end]`; the vectors stand before the words, after them, or half and
+half. 21 encodings a class are averaged and made unit length: t_n and t_ab.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from madclip_runtime.errors import UsageError
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from madclip.encoder import Encoder
+
+__all__ = ["ABNORMAL_STATES", "NORMAL_STATES", "PromptLearner", "TextTower"]
+
+NORMAL_STATES = (
+    "{o}",
+    "flawless {o}",
+    "perfect {o}",
+    "unblemished {o}",
+    "{o} without flaw",
+    "{o} without defect",
+    "{o} without damage",
+)
+ABNORMAL_STATES = (
+    "damaged {o}",
+    "broken {o}",
+    "{o} with flaw",
+    "{o} with defect",
+    "{o} with damage",
+    "disease {o}",
+    "abnormal {o}",
+)
+_POSITIONS = ("end", "front", "middle")
+
+
+class TextTower:
+    """open_clip's frozen text tower, asked to encode embeddings instead of token ids."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        """Raises: UsageError for towers that are no plain open_clip text transformer."""
+        clip: Any = encoder.clip
+        self._tower: Any = getattr(clip, "text", clip)
+        pool = getattr(self._tower, "pool_type", None) or getattr(clip, "text_pool_type", None)
+        plain = hasattr(self._tower, "token_embedding") and getattr(self._tower, "cls_emb", None) is None
+        if not plain or pool != "argmax":
+            raise UsageError(f"encoder {encoder.spec.name}", "its text tower is not a plain CLIP text transformer")
+        self._causal = encoder.spec.causal_mask
+        self._context_length = int(self._tower.positional_embedding.shape[0])
+        self._tokenizer = _tokenizer(encoder, self._context_length)
+
+    @property
+    def width(self) -> int:
+        """Width of a token's embedding."""
+        return int(self._tower.token_embedding.weight.shape[1])
+
+    def tokens(self, text: str) -> Tensor:
+        """Token ids of `text` without start, end and padding: int64 [T]."""
+        ids = self._tokenizer([text])[0]
+        return ids[1 : int(ids.argmax())]
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """int64 [...] → float [..., w], constants."""
+        return self._tower.token_embedding(ids).detach()
+
+    @property
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """Ids of the start and the end token: int64 [1] each."""
+        ids = self._tokenizer(["x"])[0]
+        return ids[:1], ids.max()[None]
+
+    def encode(self, sequences: Tensor, last: Tensor) -> Tensor:
+        """sequences: float [P, T, w], padded; last: int64 [P], where each one's end token stands → float [P, e].
+
+        Under the causal mask nothing after an end token can reach it, so T need only span the longest prompt.
+        Without the mask the padding takes part, and T is the tower's whole context.
+        """
+        length = sequences.shape[1]
+        x = sequences + self._tower.positional_embedding[:length]
+        mask = torch.full((length, length), float("-inf")).triu_(1) if self._causal else None
+        x = self._tower.transformer(x, attn_mask=mask)
+        x = self._tower.ln_final(x[torch.arange(len(x)), last])
+        projection = self._tower.text_projection
+        if projection is None:
+            return x
+        return projection(x) if isinstance(projection, nn.Linear) else x @ projection
+
+    def padded_length(self, longest: int) -> int:
+        """How long sequences must be. Raises: UsageError where a prompt exceeds the tower's context."""
+        if longest > self._context_length:
+            raise UsageError("the objective", f"its prompts take {longest} tokens of {self._context_length}")
+        return longest if self._causal else self._context_length
+
+
+class PromptLearner(nn.Module):
+    """The trained vectors: `context` float [2 classes, 3 positions, 7 states, M, w], drawn with std 0.02."""
+
+    def __init__(self, tower: TextTower, objective: str, *, context_vectors: int, generator: torch.Generator) -> None:
+        super().__init__()
+        shape = (2, len(_POSITIONS), len(NORMAL_STATES), context_vectors, tower.width)
+        self.context = nn.Parameter(torch.randn(shape, generator=generator) * 0.02)
+        self._tower = tower
+        layouts = [
+            _lay_out(tower, state.format(o=objective), position, context_vectors)
+            for states in (NORMAL_STATES, ABNORMAL_STATES)
+            for position in _POSITIONS
+            for state in states
+        ]
+        self._last = torch.tensor([len(ids) - 1 for ids, _ in layouts])
+        self._length = tower.padded_length(int(self._last.max()) + 1)
+        padded = [F.pad(ids, (0, self._length - len(ids))) for ids, _ in layouts]
+        self._fixed = tower.embed(torch.stack(padded))
+        self._rows = torch.arange(len(layouts))[:, None]
+        self._columns = torch.stack([columns for _, columns in layouts])
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """t_n, t_ab: float [e], unit length."""
+        sequences = self._fixed.clone()
+        sequences[self._rows, self._columns] = self.context.flatten(0, 2)
+        normal, abnormal = self._tower.encode(sequences, self._last).chunk(2)
+        return F.normalize(normal.mean(0), dim=0), F.normalize(abnormal.mean(0), dim=0)
+
+
+def _lay_out(tower: TextTower, words: str, position: str, vectors: int) -> tuple[Tensor, Tensor]:
+    """One prompt's token ids (0 where a learned vector goes) and the columns of those: int64 [T], int64 [M]."""
+    name, dot, blank = tower.tokens(words), tower.tokens("."), torch.zeros(vectors, dtype=torch.int64)
+    start, end = tower.ends
+    split = {"end": vectors, "front": 0, "middle": vectors // 2}[position]  # vectors that stand before the words
+    ids = torch.cat([start, blank[:split], name, blank[split:], dot, end])
+    columns = torch.arange(vectors) + 1
+    columns[split:] += len(name)
+    return ids, columns
+
+
+def _tokenizer(encoder: Encoder, context_length: int) -> Any:
+    from madclip.encoder import _open_clip
+
+    open_clip = _open_clip()
+    config = encoder.spec.parsed_config()
+    if config is not None:
+        if config["text_cfg"].get("hf_tokenizer_name"):
+            raise UsageError(f"encoder {encoder.spec.name}", "its config names a tokenizer from the hub")
+        return open_clip.SimpleTokenizer(context_length=context_length)
+    return open_clip.get_tokenizer(encoder.spec.name)

@@ -1,0 +1,45 @@
+"""From unit features and text embeddings to maps and image scores. Paper, section 2, Dual Branch Architecture.
+
+Two forms stand here. The two-channel one is the paper's, word by word, and is what export is compared with. The
+one-channel one is exactly equal (softmax over two channels is a sigmoid of their difference) and is what trains.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["abnormal_logit", "class_scores", "detection_score", "level_map", "upsample"]
+
+
+def class_scores(o_n: Tensor, o_ab: Tensor, t_n: Tensor, t_ab: Tensor) -> Tensor:
+    """S = [S_n, S_ab]: float [..., 2] from features [..., e] and text embeddings [e], all of unit length."""
+    s_n = o_n @ t_n - o_n @ t_ab
+    s_ab = o_ab @ t_ab - o_ab @ t_n
+    return torch.stack([s_n, s_ab], dim=-1)
+
+
+def abnormal_logit(o_n: Tensor, o_ab: Tensor, t_n: Tensor, t_ab: Tensor) -> Tensor:
+    """S_ab − S_n = −(O_n + O_ab)·(t_n − t_ab): float [...]; its sigmoid is softmax(S)'s abnormal channel."""
+    return -((o_n + o_ab) @ (t_n - t_ab))
+
+
+def upsample(tokens: Tensor, size: int) -> Tensor:
+    """float [N, L] or [N, L, C] on a square grid → [N, C, size, size], bilinear, align_corners=True."""
+    if tokens.ndim == 2:
+        tokens = tokens[..., None]
+    count, length, channels = tokens.shape
+    grid = round(length**0.5)
+    image = tokens.transpose(1, 2).reshape(count, channels, grid, grid)
+    return F.interpolate(image, size=(size, size), mode="bilinear", align_corners=True)
+
+
+def level_map(scores: Tensor, size: int) -> Tensor:
+    """One level's map, the paper's way: S [N, L, 2] → upsample → softmax → abnormal channel [N, size, size], 0–1."""
+    return upsample(scores, size).softmax(dim=1)[:, 1]
+
+
+def detection_score(scores: Tensor) -> Tensor:
+    """One level's image score, the paper's way: S [N, L, 2] → softmax → mean over patches, abnormal: [N], 0–1."""
+    return scores.softmax(dim=-1)[..., 1].mean(dim=1)

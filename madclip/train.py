@@ -1,0 +1,180 @@
+"""A few labelled images → a checkpoint. Paper, section 3; the encoder runs once, then adapters and prompts move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from madclip_runtime.manifest import Calibration, DataCard
+from torch import Tensor
+from tqdm import tqdm
+
+from madclip.adapters import DualBranchAdapters
+from madclip.augment import VARIANTS, augment
+from madclip.calibrate import calibrate
+from madclip.checkpoint import Card, Checkpoint
+from madclip.config import MethodConfig, TrainConfig
+from madclip.data import Dataset, Loaded, choose_shots, load_cases
+from madclip.encoder import Encoder
+from madclip.features import FeatureStore
+from madclip.losses import dice_loss, focal_loss, siglip_loss
+from madclip.model import to_unit_floats
+from madclip.prompts import PromptLearner, TextTower
+from madclip.scores import abnormal_logit, class_scores, upsample
+
+__all__ = ["Trained", "train"]
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Trained:
+    """The parts that move."""
+
+    adapters: DualBranchAdapters
+    prompts: PromptLearner
+
+
+@dataclass(frozen=True)
+class _Batchable:
+    """Expanded shots: features of N = shots × 2 × 16 images, masks float [N, S, S], labels float [N]."""
+
+    features: FeatureStore
+    masks: Tensor
+    labels: Tensor
+    has_masks: bool
+
+
+def train(
+    dataset: Dataset, encoder: Encoder, method: MethodConfig, config: TrainConfig, *, budget_bytes: int, say: Say
+) -> Checkpoint:
+    """Learn adapters and prompts; choose thresholds on validation images that were not shots; test images stay unseen.
+
+    Raises: InputRefused, UsageError.
+    """
+    shots, rest = choose_shots(dataset.valid, config.shots, config.seed)
+    size = encoder.spec.image_size
+    loaded = load_cases(shots, size)
+    held_out = load_cases(rest, size) if rest else None
+    generator = torch.Generator().manual_seed(config.seed)
+    images, masks = _expand(loaded, generator)
+    length, width = encoder.tap_shape()
+    trained = _fresh(encoder, method, width, generator, config.seed)
+    with FeatureStore.compute(encoder, images, budget_bytes=budget_bytes) as features:
+        where = f"{features.nbytes / 1e6:.0f} MB in {'a file' if features.on_disk else 'memory'}"
+        say(f"features of {len(images)} images, {length} tokens × {width} a tap: {where}")
+        labels = torch.from_numpy(loaded.labels).float().repeat_interleave(VARIANTS)
+        _fit(trained, _Batchable(features, masks, labels, dataset.masks), config, generator, size, say)
+    return _checkpoint(trained, dataset, encoder, method, config, held_out, width)
+
+
+def _expand(loaded: Loaded, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    pairs = [
+        augment(image, torch.from_numpy(mask).float(), generator)
+        for image, mask in zip(to_unit_floats(loaded.images), loaded.masks, strict=True)
+    ]
+    return torch.cat([image for image, _ in pairs]), torch.cat([mask for _, mask in pairs])
+
+
+def _fresh(encoder: Encoder, method: MethodConfig, width: int, generator: torch.Generator, seed: int) -> Trained:
+    tower = TextTower(encoder)
+    prompts = PromptLearner(tower, method.objective, context_vectors=method.context_vectors, generator=generator)
+    with torch.no_grad():
+        embed_dim = len(prompts()[0])
+    with torch.random.fork_rng(devices=[]):  # Linear's own initialisation draws from the global generator
+        torch.manual_seed(seed)
+        adapters = DualBranchAdapters(
+            width,
+            embed_dim,
+            len(encoder.spec.taps),
+            negative_slope=method.negative_slope,
+            eps=method.token_norm_eps,
+        )
+    return Trained(adapters, prompts)
+
+
+def _fit(
+    trained: Trained, data: _Batchable, config: TrainConfig, generator: torch.Generator, size: int, say: Say
+) -> None:
+    parameters = [*trained.adapters.parameters(), *trained.prompts.parameters()]
+    optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, betas=config.betas)
+    for epoch in tqdm(range(config.epochs), desc="training", unit="epoch", disable=None):
+        losses = []
+        for indices in torch.randperm(len(data.labels), generator=generator).split(config.batch_size):
+            optimiser.zero_grad(set_to_none=True)
+            loss = _loss(trained, data, indices, size)
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        if epoch == 0 or epoch + 1 == config.epochs:
+            say(f"epoch {epoch + 1}/{config.epochs}: mean loss {np.mean(losses):.4f}")
+
+
+def _loss(trained: Trained, data: _Batchable, indices: Tensor, size: int) -> Tensor:
+    """Sum over levels of Dice + Focal + SigLIP; image-only sets train on SigLIP alone."""
+    t_n, t_ab = trained.prompts()
+    labels = data.labels[indices]
+    masks = data.masks[indices]
+    total = torch.zeros(())
+    for det_n, det_ab, seg_n, seg_ab in trained.adapters(data.features.batch(indices)):
+        total = total + siglip_loss(class_scores(det_n, det_ab, t_n, t_ab), labels)
+        if data.has_masks:
+            probability = upsample(abnormal_logit(seg_n, seg_ab, t_n, t_ab), size)[:, 0].sigmoid()
+            total = total + dice_loss(probability, masks) + focal_loss(probability, masks)
+    return total
+
+
+def _checkpoint(
+    trained: Trained,
+    dataset: Dataset,
+    encoder: Encoder,
+    method: MethodConfig,
+    config: TrainConfig,
+    held_out: Loaded | None,
+    width: int,
+) -> Checkpoint:
+    with torch.no_grad():
+        t_normal, t_abnormal = trained.prompts()
+    card = Card(
+        encoder=encoder.spec,
+        method=method,
+        train=config,
+        data=_data_card(dataset, method, config),
+        # The authors' rule: where there are masks the map is trained on them, and its maximum ranks images better.
+        image_score="map_max" if dataset.masks else "det",
+        calibration=Calibration(reason="not calibrated yet"),
+        width=width,
+        embed_dim=len(t_normal),
+    )
+    draft = Checkpoint(
+        card,
+        {name: tensor.detach().clone() for name, tensor in trained.adapters.state_dict().items()},
+        {name: tensor.detach().clone() for name, tensor in trained.prompts.state_dict().items()},
+        t_normal.clone(),
+        t_abnormal.clone(),
+    )
+    return _calibrated(draft, encoder, held_out)
+
+
+def _calibrated(draft: Checkpoint, encoder: Encoder, held_out: Loaded | None) -> Checkpoint:
+    if held_out is None:
+        calibration = calibrate(np.zeros(0, np.int64), np.zeros(0))
+    else:
+        answers = draft.model_on(encoder).reference(held_out.images)
+        calibration = calibrate(held_out.labels, answers.image_scores(draft.card.image_score))
+    return replace(draft, card=replace(draft.card, calibration=calibration))
+
+
+def _data_card(dataset: Dataset, method: MethodConfig, config: TrainConfig) -> DataCard:
+    return DataCard(
+        dataset=dataset.name,
+        objective=method.objective,
+        synthetic=dataset.synthetic,
+        normal_shots=config.shots,
+        abnormal_shots=config.shots,
+        masks=dataset.masks,
+        epochs=config.epochs,
+        seed=config.seed,
+    )

@@ -1,0 +1,139 @@
+"""A bundle on disk: found, checked file by file against its manifest, then trusted.
+
+`x.madclip/` holds manifest.json, model.onnx (+ model.onnx.data), golden/. What this module does not know: how to
+run the graph (engines do), or how a bundle is made (madclip_export does).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+
+from madclip_runtime.errors import BundleRefused, UsageError
+from madclip_runtime.files import sha256_of
+from madclip_runtime.manifest import Manifest
+from madclip_runtime.schema import SchemaError
+
+__all__ = ["ENVIRONMENT", "GOLDEN", "MANIFEST", "MODEL", "Bundle", "Golden", "find_bundle"]
+
+ENVIRONMENT = "MADCLIP_BUNDLE"
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+GOLDEN = ("golden/images.npy", "golden/scores.npy", "golden/maps.npy")
+_MAX_MANIFEST = 4 * 2**20
+_RE_EXPORT = "copy the bundle again, or export it again"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A few inputs with the checkpoint's own answers.
+
+    images: uint8 [K, S, S, 3] RGB. scores: float32 [K]. maps: float32 [K, S, S]. All outputs in 0–1.
+    """
+
+    images: npt.NDArray[np.uint8]
+    scores: npt.NDArray[np.float32]
+    maps: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle. path: its folder. digest: SHA-256 of manifest.json, which names every other file's hash."""
+
+    path: Path
+    manifest: Manifest
+    digest: str
+
+    @classmethod
+    def load(cls, path: str | Path) -> Bundle:
+        """Open a bundle and check the size and hash of every file its manifest lists.
+
+        Raises: BundleRefused naming the file and why.
+        """
+        folder = Path(path)
+        data = _read_manifest(folder)
+        try:
+            manifest = Manifest.from_json(data)
+        except SchemaError as error:
+            raise BundleRefused(str(folder / MANIFEST), str(error), _RE_EXPORT) from None
+        for required in (MODEL, *GOLDEN):
+            if required not in manifest.files:
+                raise BundleRefused(str(folder), f"its manifest does not list {required}", _RE_EXPORT)
+        for name, entry in manifest.files.items():
+            _check_file(folder, name, entry.sha256, entry.bytes)
+        return cls(folder, manifest, hashlib.sha256(data).hexdigest())
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX graph; its weights lie beside it."""
+        return self.path / MODEL
+
+    def golden(self) -> Golden:
+        """Read the golden inputs and outputs. Raises: BundleRefused."""
+        try:
+            images, scores, maps = (np.load(self.path / name, allow_pickle=False) for name in GOLDEN)
+        except (OSError, ValueError) as error:
+            raise BundleRefused(str(self.path / "golden"), str(error), _RE_EXPORT) from None
+        size = self.manifest.input.size
+        count = len(scores)
+        wanted = ((count, size, size, 3), (count,), (count, size, size))
+        if (images.shape, scores.shape, maps.shape) != wanted or images.dtype != np.uint8:
+            raise BundleRefused(str(self.path / "golden"), "arrays of the wrong shape or type", _RE_EXPORT)
+        return Golden(images, scores, maps)
+
+
+def find_bundle(named: str | None, folder: Path | None = None) -> Path:
+    """Which bundle a command means: the one named, else $MADCLIP_BUNDLE, else the only *.madclip in `folder`.
+
+    Raises: UsageError with the next command to type.
+    """
+    chosen = named or os.environ.get(ENVIRONMENT)
+    if chosen:
+        return Path(chosen)
+    here = folder or Path()
+    found = sorted(here.glob("*.madclip"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found[:5])
+        raise UsageError("which bundle?", f"{len(found)} here: {names}", f"name one: --bundle {found[0].name}")
+    raise UsageError(
+        "no bundle",
+        f"--bundle is absent, ${ENVIRONMENT} is unset, and no *.madclip lies in this folder",
+        "make one: madclip export --ckpt x.pt --fp16, then: madclip-run --bundle x-fp16.madclip image.png",
+    )
+
+
+def _read_manifest(folder: Path) -> bytes:
+    if not folder.is_dir():
+        why = "no such folder" if not folder.exists() else "a bundle is a folder, and this is a file"
+        raise BundleRefused(str(folder), why, "name the x.madclip folder that `madclip export` wrote")
+    path = folder / MANIFEST
+    try:
+        if path.stat().st_size > _MAX_MANIFEST:
+            raise BundleRefused(str(path), "far larger than any manifest", _RE_EXPORT)
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleRefused(str(path), error.strerror or str(error), _RE_EXPORT) from None
+
+
+def _check_file(folder: Path, name: str, sha256: str, size: int) -> None:
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in name or not parts.parts:
+        raise BundleRefused(str(folder), f"its manifest lists {name!r}, which leaves the bundle", "do not use it")
+    path = folder / parts
+    try:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise BundleRefused(str(path), "a link that leaves the bundle", "do not use it")
+        actual = path.stat().st_size
+        if actual != size:
+            raise BundleRefused(str(path), f"{actual} bytes, the manifest says {size}", _RE_EXPORT)
+        if sha256_of(path) != sha256:
+            raise BundleRefused(str(path), "its SHA-256 is not the manifest's", _RE_EXPORT)
+    except OSError as error:
+        raise BundleRefused(str(path), error.strerror or str(error), _RE_EXPORT) from None

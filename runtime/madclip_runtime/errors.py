@@ -1,0 +1,80 @@
+"""Every refusal in madclip, as one tree.
+
+    MadclipError               exit 6  (never raised itself: something we did not foresee)
+    ├── UsageError             exit 2  the command was called in a way it can't act on
+    ├── InputRefused           exit 3  an image or a data folder can't be used
+    ├── BundleRefused          exit 4  a bundle, or a checkpoint, can't be trusted or read
+    ├── EngineRefused          exit 5  the engine that was asked for isn't there or isn't active
+    └── OutputNotWritten       exit 7  a result could not be written whole
+
+An error says three things: what was refused, why, and what to do about it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "EXIT_INTERRUPTED",
+    "EXIT_OK",
+    "BundleRefused",
+    "EngineRefused",
+    "InputRefused",
+    "MadclipError",
+    "OutputNotWritten",
+    "UsageError",
+]
+
+EXIT_OK = 0
+EXIT_INTERRUPTED = 130
+
+
+class MadclipError(Exception):
+    """The root of all refusals; `exit_code` is what a command leaves with."""
+
+    exit_code = 6
+
+    def __init__(self, what: str, why: str, do: str = "") -> None:
+        """what: the thing refused. why: the reason, one clause. do: the next step, may be empty."""
+        self.what = _one_line(what)
+        self.why = _one_line(why)
+        self.do = _one_line(do)
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """One line for a person: `what: why (do)`."""
+        text = f"{self.what}: {self.why}"
+        return f"{text} ({self.do})" if self.do else text
+
+
+class UsageError(MadclipError):
+    """The command was called in a way it can't act on."""
+
+    exit_code = 2
+
+
+class InputRefused(MadclipError):
+    """An image, or a folder of images, can't be used."""
+
+    exit_code = 3
+
+
+class BundleRefused(MadclipError):
+    """A bundle or a checkpoint is missing, damaged, of another format, or not what it says it is."""
+
+    exit_code = 4
+
+
+class EngineRefused(MadclipError):
+    """The engine that was asked for is not installed, not active, or returned something impossible."""
+
+    exit_code = 5
+
+
+class OutputNotWritten(MadclipError):
+    """A result could not be written whole, so nothing of it was left."""
+
+    exit_code = 7
+
+
+def _one_line(text: str) -> str:
+    """Names of files come from strangers: control characters must not reach a terminal or a log."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()

@@ -1,0 +1,182 @@
+"""The bundle's manifest: what is deployed, said in types. The one-page contract is docs/bundle.md.
+
+Reading is strict (schema.decode); writing is deterministic: the same values give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from madclip_runtime.schema import SchemaError, decode, encode
+
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "IMAGE_SCORE_RULES",
+    "NOTICE",
+    "Calibration",
+    "DataCard",
+    "EncoderCard",
+    "FileEntry",
+    "Gate",
+    "InputContract",
+    "Manifest",
+    "OperatingPoint",
+    "Proportion",
+]
+
+FORMAT = "madclip-bundle"
+FORMAT_VERSION = 1
+NOTICE = "research use, not a medical device"
+IMAGE_SCORE_RULES = ("det", "map_max")
+PRECISIONS = ("fp32", "fp16")
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """What the graph takes: `image` uint8 [N, size, size, 3] RGB 0–255; everything after that is inside the graph.
+
+    mean, std: per channel, of pixels in 0–1, already folded in; (0, 0, 0) and (1, 1, 1) where none is used.
+    resize: how an image becomes a square; sixteen_bit: how 16-bit grey becomes 8-bit.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: str = "pillow-bicubic-antialias-square"
+    sixteen_bit: str = "linear-0-65535"
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.size <= 2048:
+            raise SchemaError(f"input.size must be in 16–2048, got {self.size}")
+        if self.resize != "pillow-bicubic-antialias-square" or self.sixteen_bit != "linear-0-65535":
+            raise SchemaError("input.resize or input.sixteen_bit names a rule this runtime does not have")
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """k of n images, with the two-sided 95 % Clopper–Pearson interval; all in 0–1."""
+
+    k: int
+    n: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """score ≥ threshold means abnormal; what that did on the calibration images."""
+
+    threshold: float
+    sensitivity: Proportion
+    specificity: Proportion
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where thresholds come from. No points means: uncalibrated, raw scores only, and `reason` says why."""
+
+    reason: str
+    points: dict[str, OperatingPoint] = field(default_factory=dict)
+    default: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.default is not None and self.default not in self.points:
+            raise SchemaError(f"calibration.default {self.default!r} is not among its points")
+
+
+@dataclass(frozen=True)
+class EncoderCard:
+    """Which frozen encoder. weights: where they came from in words; random: True where nothing was ever learned."""
+
+    name: str
+    weights: str
+    sha256: str
+    random: bool
+    taps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """What the adapters learned from; no file names, no pixels."""
+
+    dataset: str
+    objective: str
+    synthetic: bool
+    normal_shots: int
+    abnormal_shots: int
+    masks: bool
+    epochs: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One comparison the export had to pass: what was measured, and the limit each number had to keep."""
+
+    name: str
+    reference: str
+    engine: str
+    images: int
+    passed: bool
+    measured: dict[str, float]
+    limits: dict[str, float]
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the bundle: its SHA-256 (lower-case hex) and size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All of manifest.json. image_score: "det" (mean over patches) or "map_max" (maximum of the map)."""
+
+    model_id: str
+    precision: str
+    image_score: str
+    input: InputContract
+    calibration: Calibration
+    encoder: EncoderCard
+    data: DataCard
+    gates: tuple[Gate, ...]
+    checkpoint_sha256: str
+    versions: dict[str, str]
+    files: dict[str, FileEntry]
+    notices: tuple[str, ...] = (NOTICE,)
+    format: str = FORMAT
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if self.image_score not in IMAGE_SCORE_RULES:
+            raise SchemaError(f"image_score must be one of {IMAGE_SCORE_RULES}, got {self.image_score!r}")
+        if self.precision not in PRECISIONS:
+            raise SchemaError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+
+    def to_json(self) -> bytes:
+        """UTF-8 JSON, sorted keys, no clock in it."""
+        text = json.dumps(encode(self), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        return (text + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Manifest:
+        """Raises: SchemaError with the path of the first fault."""
+        try:
+            parsed = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise SchemaError(f"not JSON ({str(error)[:80]})") from None
+        _check_version(parsed)
+        return decode(cls, parsed)
+
+
+def _check_version(parsed: object) -> None:
+    if not isinstance(parsed, dict) or parsed.get("format") != FORMAT:
+        raise SchemaError(f"not a {FORMAT} manifest")
+    version = parsed.get("format_version")
+    if version != FORMAT_VERSION:
+        raise SchemaError(f"format version {version!r}; this runtime reads version {FORMAT_VERSION}")
