@@ -52,10 +52,10 @@ class DualBranchAdapters(nn.Module):
         self.abnormal = branch()
 
     def forward(self, taps: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """taps: one float [N, L, d] a level → per level (det_n, det_ab, seg_n, seg_ab), each [N, L, e], unit length."""
+        """taps: one float [N, L, d] a level → per level (det_n, det_ab, seg_n, seg_ab), each [N, L, e], any length."""
         outputs = []
         for tokens, normal, abnormal in zip(taps, self.normal, self.abnormal, strict=True):
             det_n, seg_n = normal(tokens)
             det_ab, seg_ab = abnormal(tokens)
-            outputs.append(tuple(F.normalize(o, dim=-1) for o in (det_n, det_ab, seg_n, seg_ab)))
-        return outputs  # type: ignore[return-value]
+            outputs.append((det_n, det_ab, seg_n, seg_ab))
+        return outputs

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from madclip.adapters import DualBranchAdapters
 from madclip.encoder import Encoder
-from madclip.scores import class_scores, detection_score, level_map
+from madclip.scores import detection_score, level_map, reference_scores
 
 __all__ = ["Answers", "Model", "to_unit_floats"]
 
@@ -60,8 +60,8 @@ class Model:
         size = self.encoder.spec.image_size
         det, maps = [], []
         for det_n, det_ab, seg_n, seg_ab in self.adapters(self.encoder.taps(images)):
-            det.append(detection_score(class_scores(det_n, det_ab, self.t_normal, self.t_abnormal)))
-            maps.append(level_map(class_scores(seg_n, seg_ab, self.t_normal, self.t_abnormal), size))
+            det.append(detection_score(reference_scores(det_n, det_ab, self.t_normal, self.t_abnormal)))
+            maps.append(level_map(reference_scores(seg_n, seg_ab, self.t_normal, self.t_abnormal), size))
         return torch.stack(det).mean(0), torch.stack(maps).mean(0)
 
 

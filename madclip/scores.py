@@ -10,19 +10,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["abnormal_logit", "class_scores", "detection_score", "level_map", "upsample"]
+__all__ = ["abnormal_logit", "class_scores", "cosines", "detection_score", "level_map", "reference_scores", "upsample"]
 
 
-def class_scores(o_n: Tensor, o_ab: Tensor, t_n: Tensor, t_ab: Tensor) -> Tensor:
-    """S = [S_n, S_ab]: float [..., 2] from features [..., e] and text embeddings [e], all of unit length."""
+def reference_scores(o_n: Tensor, o_ab: Tensor, t_n: Tensor, t_ab: Tensor) -> Tensor:
+    """S = [S_n, S_ab] as the paper writes it: float [..., 2] from features [..., e] and unit embeddings [e]."""
+    o_n, o_ab = F.normalize(o_n, dim=-1), F.normalize(o_ab, dim=-1)
     s_n = o_n @ t_n - o_n @ t_ab
     s_ab = o_ab @ t_ab - o_ab @ t_n
     return torch.stack([s_n, s_ab], dim=-1)
 
 
-def abnormal_logit(o_n: Tensor, o_ab: Tensor, t_n: Tensor, t_ab: Tensor) -> Tensor:
-    """S_ab − S_n = −(O_n + O_ab)·(t_n − t_ab): float [...]; its sigmoid is softmax(S)'s abnormal channel."""
-    return -((o_n + o_ab) @ (t_n - t_ab))
+def cosines(features: Tensor, w: Tensor) -> Tensor:
+    """(o / ‖o‖)·w without ever holding o / ‖o‖: features float [..., e], w [e] → [...]."""
+    return (features @ w) / torch.linalg.vector_norm(features, dim=-1).clamp_min(1e-12)
+
+
+def class_scores(o_n: Tensor, o_ab: Tensor, w: Tensor) -> Tensor:
+    """S = [S_n, S_ab] from w = t_n − t_ab: float [..., 2]; equal to reference_scores."""
+    return torch.stack([cosines(o_n, w), -cosines(o_ab, w)], dim=-1)
+
+
+def abnormal_logit(o_n: Tensor, o_ab: Tensor, w: Tensor) -> Tensor:
+    """S_ab − S_n: float [...]; its sigmoid is softmax(S)'s abnormal channel."""
+    return -(cosines(o_n, w) + cosines(o_ab, w))
 
 
 def upsample(tokens: Tensor, size: int) -> Tensor:

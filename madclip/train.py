@@ -115,13 +115,14 @@ def _fit(
 def _loss(trained: Trained, data: _Batchable, indices: Tensor, size: int) -> Tensor:
     """Sum over levels of Dice + Focal + SigLIP; image-only sets train on SigLIP alone."""
     t_n, t_ab = trained.prompts()
+    w = t_n - t_ab
     labels = data.labels[indices]
     masks = data.masks[indices]
     total = torch.zeros(())
     for det_n, det_ab, seg_n, seg_ab in trained.adapters(data.features.batch(indices)):
-        total = total + siglip_loss(class_scores(det_n, det_ab, t_n, t_ab), labels)
+        total = total + siglip_loss(class_scores(det_n, det_ab, w), labels)
         if data.has_masks:
-            probability = upsample(abnormal_logit(seg_n, seg_ab, t_n, t_ab), size)[:, 0].sigmoid()
+            probability = upsample(abnormal_logit(seg_n, seg_ab, w), size)[:, 0].sigmoid()
             total = total + dice_loss(probability, masks) + focal_loss(probability, masks)
     return total
 

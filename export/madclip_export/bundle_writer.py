@@ -8,8 +8,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from madclip_runtime.bundle import GOLDEN, MANIFEST, Golden
 from madclip_runtime.errors import OutputNotWritten
 from madclip_runtime.files import sha256_of, write_whole
@@ -42,7 +44,8 @@ def staging(out: Path) -> Iterator[Path]:
 def write_golden(folder: Path, golden: Golden) -> None:
     """golden/*.npy. Raises: OutputNotWritten."""
     (folder / "golden").mkdir(exist_ok=True)
-    for name, array in zip(GOLDEN, (golden.images, golden.scores, golden.maps), strict=True):
+    arrays: list[npt.NDArray[Any]] = [golden.images, golden.scores, golden.maps]
+    for name, array in zip(GOLDEN, arrays, strict=True):
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
         write_whole(folder / name, buffer.getvalue())

@@ -33,6 +33,8 @@ class FusedDetector(nn.Module):
         self.taps = spec.taps
         self.half_precision = half
         self.needs_det = image_score == "det"
+        self.scale: Tensor
+        self.shift: Tensor
         mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
         self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
         self.register_buffer("shift", (-mean / std).view(1, 3, 1, 1))
@@ -71,10 +73,12 @@ class FusedDetector(nn.Module):
 
 
 class FusedLevel(nn.Module):
-    """Both branches of one tap: tokens float [N, L, d] → abnormal logits float32 [N, L] for seg, and det where needed."""
+    """Both branches of one tap: tokens [N, L, d] → abnormal logits float32 [N, L]: seg, and det if asked."""
 
     def __init__(self, normal: Adapter, abnormal: Adapter, w: Tensor, *, needs_det: bool, half: bool) -> None:
         super().__init__()
+        self.shared: Tensor
+        self.w: Tensor
         self.slope, self.eps, self.half_precision = normal.negative_slope, normal.eps, half
         dtype = torch.float16 if half else torch.float32
         # One product for both branches' shared layers; w stays a (e, 1) matrix, which every runtime multiplies well.
@@ -91,11 +95,15 @@ class FusedLevel(nn.Module):
         """See the class."""
         both = F.leaky_relu(tokens @ self.shared, self.slope)
         normal, abnormal = (self._normalise(half) for half in both.chunk(2, dim=-1))
-        seg = -(self._similarity(normal, self.seg_normal) + self._similarity(abnormal, self.seg_abnormal))
-        if not self.needs_det:
-            return seg, None
-        det = -(self._similarity(normal, self.det_normal) + self._similarity(abnormal, self.det_abnormal))
-        return seg, det
+        seg = self._logit(normal, abnormal, "seg")
+        return seg, self._logit(normal, abnormal, "det") if self.needs_det else None
+
+    def _logit(self, normal: Tensor, abnormal: Tensor, head: str) -> Tensor:
+        parts = [
+            self._similarity(x, self.get_buffer(f"{head}_{branch}"))
+            for branch, x in (("normal", normal), ("abnormal", abnormal))
+        ]
+        return -(parts[0] + parts[1])
 
     def _normalise(self, x: Tensor) -> Tensor:
         normal = F.layer_norm(x.float(), x.shape[-1:], eps=self.eps)

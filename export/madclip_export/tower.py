@@ -50,6 +50,8 @@ class _SelfAttention(nn.Module):
     def __init__(self, source: nn.MultiheadAttention, *, half: bool) -> None:
         super().__init__()
         self.heads, self.width, self.half_precision = source.num_heads, source.embed_dim, half
+        self.weight: Tensor
+        self.bias: Tensor
         weight = source.in_proj_weight.detach().float().clone()
         bias = source.in_proj_bias.detach().float().clone()
         scale = (self.width // self.heads) ** -0.5

@@ -1,0 +1,226 @@
+"""What leaves export computes what the checkpoint computes, through the runtime's own engine, or nothing leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+
+from madclip.checkpoint import Checkpoint
+from madclip.model import Model
+from madclip_export import export as export_module
+from madclip_export.export import Exported, export_bundle
+from madclip_export.graph import FusedDetector
+from madclip_export.parity import LIMITS, ParityMissed, measure_parity
+from madclip_runtime import Bundle, Detector
+from madclip_runtime.engines import load_engine
+from madclip_runtime.errors import OutputNotWritten
+
+
+def _export(checkpoint: Checkpoint, out: Path, precision: str = "fp32", golden: tuple[Path, ...] = ()) -> Exported:
+    return export_bundle(checkpoint, out, precision=precision, weights=None, golden=golden, say=lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def bundles(mini_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bundles")
+    checkpoint = Checkpoint.load(mini_checkpoint)
+    return {p: _export(checkpoint, folder / f"x-{p}.madclip", p).out for p in ("fp32", "fp16")}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_scores_of_unseen_images_equal_pytorchs(
+    bundles: dict[str, Path], mini_checkpoint: Path, precision: str, tmp_path: Path
+) -> None:
+    model = Checkpoint.load(mini_checkpoint).model()
+    detector = Detector.load(bundles[precision])
+    images = np.random.default_rng(8).integers(0, 256, (4, 240, 240, 3), dtype=np.uint8)
+    images[0, 60:120, 60:160] = 255
+    reference = model.reference(images)
+    limits = LIMITS[precision]
+    for image, det, heat in zip(images, reference.map_max, reference.maps, strict=True):
+        path = tmp_path / "i.png"
+        Image.fromarray(image).save(path)
+        result = detector(path)
+        assert abs(result.score - det) <= limits["score"]
+        difference = np.abs(result.model_map - heat)
+        assert difference.max() <= limits["map_max"] and difference.mean() <= limits["map_mean"]
+
+
+def test_half_precision_is_half_the_size_and_really_half(bundles: dict[str, Path]) -> None:
+    sizes = {p: (path / "model.onnx.data").stat().st_size for p, path in bundles.items()}
+    assert sizes["fp16"] < 0.55 * sizes["fp32"]
+    graph = onnx.load(bundles["fp16"] / "model.onnx", load_external_data=False).graph
+    kinds = {t.data_type for t in graph.initializer if int(np.prod(t.dims)) > 500}
+    assert kinds == {onnx.TensorProto.FLOAT16}
+
+
+def test_the_det_rule_is_exported_and_its_heads_only_then(
+    det_checkpoint: Checkpoint, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    done = _export(det_checkpoint, tmp_path / "det.madclip")
+    images = np.random.default_rng(9).integers(0, 256, (3, 240, 240, 3), dtype=np.uint8)
+    scores, maps = load_engine(Bundle.load(done.out)).run(images)
+    reference = det_checkpoint.model().reference(images)
+    assert np.abs(scores - reference.det).max() <= LIMITS["fp32"]["score"]
+    assert np.abs(scores - maps.max(axis=(1, 2))).max() > 1e-4, "not the map's maximum"
+    with_det = (done.out / "model.onnx.data").stat().st_size
+    assert with_det > (bundles["fp32"] / "model.onnx.data").stat().st_size
+
+
+def test_the_manifest_says_what_was_measured(bundles: dict[str, Path], mini_checkpoint: Path) -> None:
+    bundle = Bundle.load(bundles["fp16"])
+    manifest = bundle.manifest
+    (gate,) = manifest.gates
+    assert gate.passed and gate.images == 8 and gate.limits == LIMITS["fp16"]
+    assert 0 < gate.measured["map_max"] <= gate.limits["map_max"]
+    again = measure_parity(load_engine(bundle), bundle.golden(), "fp16").measured
+    assert again == pytest.approx(gate.measured, abs=1e-6), "anyone can measure it again"
+    assert manifest.checkpoint_sha256 == Checkpoint.load(mini_checkpoint).sha256
+    assert manifest.encoder.random and any("random weights" in notice for notice in manifest.notices)
+    assert manifest.data.synthetic and any("synthetic" in notice for notice in manifest.notices)
+    assert manifest.calibration.default == "f1"
+
+
+def test_no_path_of_the_machine_travels(bundles: dict[str, Path], mini_config: Path) -> None:
+    for path in bundles.values():
+        for file in path.rglob("*"):
+            if file.is_file() and file.suffix != ".npy":
+                content = file.read_bytes()
+                for word in (
+                    str(Path.home()).encode() + b"/",
+                    b"site-packages",
+                    str(mini_config.parent).encode(),
+                    b".py",
+                ):
+                    assert word not in content, f"{file.name} holds {word!r}"
+
+
+def test_the_graph_carries_its_contract(bundles: dict[str, Path]) -> None:
+    model = onnx.load(bundles["fp32"] / "model.onnx", load_external_data=False)
+    props = {p.key: p.value for p in model.metadata_props}
+    assert props["madclip.precision"] == "fp32" and "not a medical device" in props["madclip.notice"]
+    assert model.ir_version == 9 and model.opset_import[0].version == 18
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0]
+    assert batch.dim_param == "N" and not batch.HasField("dim_value")
+    assert not any("text" in t.name for t in model.graph.initializer), "the text tower is gone"
+    kinds = {node.op_type for node in model.graph.node}
+    assert "LayerNormalization" in kinds, "one node, not decomposed"
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(
+    mini_checkpoint: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    again = _export(Checkpoint.load(mini_checkpoint), tmp_path / "again.madclip").out
+    for file in sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file()):
+        assert (again / file).read_bytes() == (bundles["fp32"] / file).read_bytes(), str(file)
+
+
+def _flip_weight(module: FusedDetector) -> None:
+    module.levels[2].shared[3, 4] += 3.0  # type: ignore[index,operator]
+
+
+def _change_epsilon(module: FusedDetector) -> None:
+    """In the tower. In an adapter it would change nothing: no bias follows, and the L2 norm takes any scale out."""
+    module.tower.transformer.resblocks[1].ln_1.eps = 0.5  # type: ignore[union-attr,index]
+
+
+def _swap_adapters(module: FusedDetector) -> None:
+    level = module.levels[1]
+    level.seg_normal, level.seg_abnormal = level.seg_abnormal, level.seg_normal
+
+
+def _forget_normalisation(module: FusedDetector) -> None:
+    module.scale.fill_(1 / 255)
+    module.shift.zero_()
+
+
+def _make_nan(module: FusedDetector) -> None:
+    module.levels[0].w[0] = float("nan")  # type: ignore[index]
+
+
+@pytest.mark.parametrize("sabotage", [_flip_weight, _change_epsilon, _swap_adapters, _forget_normalisation])
+def test_a_sabotaged_graph_is_refused_and_nothing_is_left(
+    sabotage: Callable[[FusedDetector], None], mini_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sabotaged(FusedDetector):
+        def __init__(self, model: Model, *, image_score: str, half: bool) -> None:
+            super().__init__(model, image_score=image_score, half=half)
+            sabotage(self)
+
+    monkeypatch.setattr(export_module, "FusedDetector", Sabotaged)
+    with pytest.raises(ParityMissed, match="beyond the limit"):
+        _export(Checkpoint.load(mini_checkpoint), tmp_path / "x.madclip")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_is_refused(mini_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Poisoned(FusedDetector):
+        def __init__(self, model: Model, *, image_score: str, half: bool) -> None:
+            super().__init__(model, image_score=image_score, half=half)
+            _make_nan(self)
+
+    monkeypatch.setattr(export_module, "FusedDetector", Poisoned)
+    from madclip_runtime.errors import EngineRefused
+
+    with pytest.raises(EngineRefused, match="nan"):
+        _export(Checkpoint.load(mini_checkpoint), tmp_path / "x.madclip")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_bundle_survives_a_failed_export_and_is_replaced_by_a_good_one(
+    mini_checkpoint: Path, det_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.madclip"
+    first = _export(Checkpoint.load(mini_checkpoint), out).manifest.model_id
+    with monkeypatch.context() as patch:
+        patch.setitem(LIMITS, "fp32", dict.fromkeys(LIMITS["fp32"], 0.0))
+        with pytest.raises(ParityMissed):
+            _export(det_checkpoint, out)
+    assert Bundle.load(out).manifest.model_id == first
+    second = _export(det_checkpoint, out).manifest.model_id
+    assert Bundle.load(out).manifest.model_id == second != first
+    assert [p.name for p in tmp_path.iterdir()] == ["x.madclip"]
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(mini_checkpoint: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "results.madclip"
+    precious.mkdir()
+    (precious / "notes.txt").write_text("keep me")
+    with pytest.raises(OutputNotWritten, match="not a bundle"):
+        _export(Checkpoint.load(mini_checkpoint), precious)
+    assert (precious / "notes.txt").read_text() == "keep me"
+
+
+def test_named_images_travel_and_only_those(mini_checkpoint: Path, tmp_path: Path) -> None:
+    image = tmp_path / "patient.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (240, 240, 3), dtype=np.uint8)).save(image)
+    golden = Bundle.load(
+        _export(Checkpoint.load(mini_checkpoint), tmp_path / "x.madclip", golden=(image,)).out
+    ).golden()
+    assert len(golden.images) == 9
+    assert np.array_equal(golden.images[8], np.array(Image.open(image)))
+
+
+def test_limits_hold_in_the_manifest_json(bundles: dict[str, Path]) -> None:
+    parsed = json.loads((bundles["fp32"] / "manifest.json").read_text())
+    assert parsed["gates"][0]["limits"] == LIMITS["fp32"]
+
+
+def test_fused_module_equals_the_reference_in_torch(mini_checkpoint: Path, draw: torch.Generator) -> None:
+    """Before any file is written: the two forms agree to rounding, in both image-score rules."""
+    checkpoint = Checkpoint.load(mini_checkpoint)
+    model = checkpoint.model()
+    images = torch.randint(0, 256, (3, 240, 240, 3), generator=draw, dtype=torch.uint8)
+    reference = model.reference(images.numpy())
+    for rule in ("map_max", "det"):
+        with torch.no_grad():
+            score, heat = FusedDetector(model, image_score=rule, half=False)(images)
+        assert np.abs(score.numpy() - reference.image_scores(rule)).max() < 2e-6
+        assert np.abs(heat.numpy() - reference.maps).max() < 2e-6

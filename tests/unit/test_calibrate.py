@@ -1,0 +1,41 @@
+"""Thresholds and what may be said of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+
+from madclip.calibrate import MIN_PER_CLASS, calibrate
+
+
+def test_sixteen_of_sixteen_is_only_79_percent() -> None:
+    labels = np.repeat([0, 1], 16)
+    calibration = calibrate(labels, np.linspace(0, 1, 32))
+    point = calibration.points["f1"]
+    assert point.sensitivity.k == point.sensitivity.n == 16 and point.sensitivity.value == 1.0
+    assert 0.79 < point.sensitivity.low < 0.80 and point.sensitivity.high == 1.0
+    assert 15 / 31 < point.threshold < 16 / 31, "between the classes, not on an image"
+
+
+def test_too_few_images_means_uncalibrated_with_the_reason() -> None:
+    for normal, abnormal in ((0, 0), (MIN_PER_CLASS - 1, 50), (50, MIN_PER_CLASS - 1)):
+        labels = np.array([0] * normal + [1] * abnormal)
+        calibration = calibrate(labels, np.linspace(0, 1, len(labels)))
+        assert calibration.points == {} and calibration.default is None
+        assert str(MIN_PER_CLASS) in calibration.reason
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), normal=st.integers(4, 30), abnormal=st.integers(4, 30), ties=st.booleans())
+def test_no_threshold_has_a_higher_f1(seed: int, normal: int, abnormal: int, ties: bool) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.array([0] * normal + [1] * abnormal)
+    scores = rng.random(len(labels)).round(1 if ties else 12)
+    point = calibrate(labels, scores).points["f1"]
+    got = f1_score(labels, scores >= point.threshold)
+    best = max(f1_score(labels, scores >= t) for t in np.unique(scores))
+    assert got == best
+    assert point.sensitivity.k == ((scores >= point.threshold) & (labels == 1)).sum()
+    assert point.sensitivity.low <= point.sensitivity.value <= point.sensitivity.high

@@ -1,0 +1,94 @@
+"""The _AD layout: what is wrong is said before anything is trained, and a seed fixes the shots."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from madclip.config import objective_for
+from madclip.data import Dataset, choose_shots, load_cases, open_dataset
+from madclip_runtime.errors import InputRefused, UsageError
+
+
+@pytest.fixture
+def copy(phantom_data: Dataset, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(phantom_data.root, tmp_path / "Brain-phantoms_AD"))
+
+
+def test_counts_name_and_synthetic(phantom_data: Dataset) -> None:
+    assert phantom_data.name == "Brain-phantoms" and phantom_data.masks and phantom_data.synthetic
+    assert sum(case.abnormal for case in phantom_data.valid) == 6 and len(phantom_data.test) == 12
+
+
+def test_a_seed_fixes_the_shots_and_the_rest_is_the_rest(phantom_data: Dataset) -> None:
+    first, rest = choose_shots(phantom_data.valid, 3, 111)
+    again, _ = choose_shots(tuple(reversed(phantom_data.valid))[::-1], 3, 111)
+    other, _ = choose_shots(phantom_data.valid, 3, 112)
+    assert first == again and first != other
+    assert sum(case.abnormal for case in first) == 3 and len(first) == 6
+    assert {c.image for c in first} | {c.image for c in rest} == {c.image for c in phantom_data.valid}
+    assert not {c.image for c in first} & {c.image for c in rest}
+
+
+def test_more_shots_than_images_is_refused(phantom_data: Dataset) -> None:
+    with pytest.raises(UsageError, match="only 6 normal"):
+        choose_shots(phantom_data.valid, 7, 0)
+
+
+def test_masks_match_images_after_resizing(phantom_data: Dataset) -> None:
+    abnormal = tuple(case for case in phantom_data.test if case.abnormal)
+    loaded = load_cases(abnormal, 120)
+    for case, mask in zip(abnormal, loaded.masks, strict=True):
+        assert case.mask is not None
+        full = np.array(Image.open(case.mask)) > 127
+        assert mask.shape == (120, 120)
+        assert abs(mask.mean() - full.mean()) < 0.01
+        ys, xs = np.nonzero(mask)
+        big_ys, big_xs = np.nonzero(full)
+        assert abs(ys.mean() * 2 - big_ys.mean()) < 2 and abs(xs.mean() * 2 - big_xs.mean()) < 2
+
+
+def test_missing_masks_and_folders_are_named(copy: Path, tmp_path: Path) -> None:
+    mask = next((copy / "valid/Ungood/anomaly_mask").iterdir())
+    mask.unlink()
+    with pytest.raises(InputRefused, match=mask.name):
+        open_dataset(copy)
+    with pytest.raises(InputRefused, match="no such folder"):
+        open_dataset(tmp_path / "nowhere")
+    shutil.rmtree(copy / "test/good")
+    shutil.rmtree(copy / "valid/Ungood/anomaly_mask")
+    shutil.rmtree(copy / "test/Ungood/anomaly_mask")
+    with pytest.raises(InputRefused, match="no images"):
+        open_dataset(copy)
+
+
+def test_a_set_without_masks_is_an_image_level_set(copy: Path) -> None:
+    for split in ("valid", "test"):
+        shutil.rmtree(copy / split / "Ungood/anomaly_mask")
+    opened = open_dataset(copy)
+    assert not opened.masks and all(case.mask is None for case in opened.valid)
+
+
+def test_all_faults_are_listed_at_once(copy: Path) -> None:
+    opened = open_dataset(copy)
+    bad = [case for case in opened.valid if case.abnormal][:3]
+    bad[0].image.write_bytes(b"not an image")
+    assert bad[1].mask is not None and bad[2].mask is not None
+    Image.new("L", (10, 10), 255).save(bad[1].mask)
+    Image.new("L", (240, 240), 0).save(bad[2].mask)
+    with pytest.raises(InputRefused) as caught:
+        load_cases(opened.valid, 64)
+    text = str(caught.value)
+    assert "3 of 12" in text and bad[0].image.name in text and "one size" in text and "empty" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "objective", "known"),
+    [("BrainBraTS", "Brain", True), ("Retina_RESC", "retinal OCT", True), ("Knee", "medical image", False)],
+)
+def test_objective_by_name(name: str, objective: str, known: bool) -> None:
+    assert objective_for(name) == (objective, known)
