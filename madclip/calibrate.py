@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from madclip_runtime.manifest import Calibration, OperatingPoint, Proportion
 from scipy.stats import binomtest
+
+from madclip_runtime.manifest import Calibration, OperatingPoint, Proportion
 
 __all__ = ["MIN_PER_CLASS", "calibrate"]
 

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from madclip_runtime.errors import BundleRefused
-from madclip_runtime.files import write_whole
-from madclip_runtime.manifest import Calibration, DataCard
-from madclip_runtime.schema import SchemaError, decode, encode
 from torch import Tensor
 
 from madclip.adapters import DualBranchAdapters
 from madclip.config import EncoderSpec, MethodConfig, TrainConfig
 from madclip.encoder import Encoder, reload_encoder
 from madclip.model import Model
+from madclip_runtime.errors import BundleRefused
+from madclip_runtime.files import write_whole
+from madclip_runtime.manifest import Calibration, DataCard
+from madclip_runtime.schema import SchemaError, decode, encode
 
 __all__ = ["FORMAT", "Checkpoint"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from madclip_runtime.errors import EXIT_INTERRUPTED, MadclipError, OutputNotWritten, UsageError
 
 from madclip.config import DEFAULT_ENCODER
+from madclip_runtime.errors import EXIT_INTERRUPTED, MadclipError, OutputNotWritten, UsageError
 
 __all__ = ["app", "main"]
 
@@ -68,11 +68,10 @@ def evaluate(
     weights: Annotated[str | None, typer.Option(help="the encoder's weights file, if it moved")] = None,
 ) -> None:
     """Image and pixel AUROC on a data set's test images."""
-    from madclip_runtime.files import write_whole
-
     from madclip.checkpoint import Checkpoint
     from madclip.data import open_dataset
     from madclip.evaluate import evaluate as run
+    from madclip_runtime.files import write_whole
 
     if json_ is not None:
         _check_parent(json_)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from madclip_runtime.errors import InputRefused, UsageError
 from madclip_runtime.imaging import SUFFIXES, read_image
 from madclip_runtime.preprocess import to_model_input

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from madclip_runtime.errors import InputRefused, UsageError
 from torch import Tensor, nn
 
 from madclip.config import IMAGE_SIZE, EncoderSpec
+from madclip_runtime.errors import InputRefused, UsageError
 
 __all__ = ["Encoder", "load_encoder", "reload_encoder"]
 

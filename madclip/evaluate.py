@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from madclip_runtime.errors import InputRefused
-from madclip_runtime.manifest import IMAGE_SCORE_RULES
-
 from madclip.checkpoint import Checkpoint
 from madclip.data import Dataset, load_cases
 from madclip.metrics import auroc_percent
+from madclip_runtime.errors import InputRefused
+from madclip_runtime.manifest import IMAGE_SCORE_RULES
 
 __all__ = ["Evaluation", "evaluate"]
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["dice_loss", "focal_loss", "siglip_loss"]
+__all__ = ["dice_loss", "focal_loss", "segmentation_loss", "siglip_loss"]
 
 
 def dice_loss(probability: Tensor, mask: Tensor, *, smooth: float = 1.0) -> Tensor:
@@ -34,3 +38,61 @@ def siglip_loss(scores: Tensor, label: Tensor) -> Tensor:
     sign = 2 * label - 1
     y = (scores.new_tensor([-1.0, 1.0]) * sign[:, None])[:, None, :]
     return -F.logsigmoid(y * scores).mean(dim=1).sum(dim=1).mean()
+
+
+def segmentation_loss(logit: Tensor, mask: Tensor) -> Tensor:
+    """Dice + Focal of one level's upsampled map, with its gradient worked out by hand.
+
+    logit: float [N, g, g], S_ab − S_n on the patch grid. mask: float [N, S, S], exactly 0 or 1. The same number as
+    dice_loss and focal_loss of sigmoid(upsample(logit)); those stay as its definition and its test. By hand because
+    autograd keeps a dozen full-size maps a level: this takes a third of the time (benchmarks/training_step.py).
+    """
+    return _SegmentationLoss.apply(logit, mask, _upsampling_matrix(logit.shape[-1], mask.shape[-1], logit.dtype))
+
+
+class _SegmentationLoss(torch.autograd.Function):
+    """Forward computes the gradient with respect to the patch grid as well, and keeps only that."""
+
+    @staticmethod
+    def forward(ctx: Any, logit: Tensor, mask: Tensor, up: Tensor) -> Tensor:
+        p = (up @ logit @ up.T).sigmoid_()
+        dice, grad = _dice_and_gradient(p, mask)
+        focal, focal_grad = _focal_and_gradient(p, mask)
+        grad += focal_grad
+        grad *= p
+        grad *= p.neg_().add_(1)  # dσ = σ(1 − σ)
+        ctx.save_for_backward(up.T @ grad @ up)
+        return dice + focal
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.saved_tensors[0] * outer[0], None, None
+
+
+def _dice_and_gradient(p: Tensor, mask: Tensor, smooth: float = 1.0) -> tuple[Tensor, Tensor]:
+    count = len(p)
+    flat, target = p.reshape(count, 1, -1), mask.reshape(count, -1, 1)
+    overlap = 2 * torch.bmm(flat, target).reshape(count, 1, 1) + smooth
+    total = p.sum((1, 2), keepdim=True) + mask.sum((1, 2), keepdim=True) + smooth
+    gradient = mask * (-2 / (total * count))
+    gradient += overlap / (total**2 * count)
+    return 1 - (overlap / total).mean(), gradient
+
+
+def _focal_and_gradient(p: Tensor, mask: Tensor, smooth: float = 1e-5) -> tuple[Tensor, Tensor]:
+    """γ = 2. For a 0/1 mask the clamped target gives p_t = q(1 − 2·smooth) + 2·smooth, q the true class's share."""
+    p_t = (p + mask).sub_(1).abs_().mul_(1 - 2 * smooth).add_(2 * smooth)
+    log = p_t.log()
+    rest = 1 - p_t
+    loss = -torch.dot((rest * rest).flatten(), log.flatten()) / p.numel()
+    gradient = log.mul_(2).sub_(rest / p_t).mul_(rest)
+    gradient *= (1 - 2 * smooth) / p.numel()
+    gradient *= mask * 2 - 1
+    return loss, gradient
+
+
+@lru_cache(maxsize=4)
+def _upsampling_matrix(grid: int, size: int, dtype: torch.dtype) -> Tensor:
+    """[size, grid]: what bilinear upsampling with align_corners does along one axis."""
+    identity = torch.eye(grid, dtype=dtype)[None]
+    return F.interpolate(identity, size=size, mode="linear", align_corners=True)[0].T.contiguous()

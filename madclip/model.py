@@ -59,9 +59,10 @@ class Model:
     def _batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
         size = self.encoder.spec.image_size
         det, maps = [], []
-        for det_n, det_ab, seg_n, seg_ab in self.adapters(self.encoder.taps(images)):
-            det.append(detection_score(reference_scores(det_n, det_ab, self.t_normal, self.t_abnormal)))
-            maps.append(level_map(reference_scores(seg_n, seg_ab, self.t_normal, self.t_abnormal), size))
+        for normal, abnormal in self.adapters(self.encoder.taps(images)):
+            scores = reference_scores(normal, abnormal, self.t_normal, self.t_abnormal)
+            det.append(detection_score(scores[:, :, 0]))
+            maps.append(level_map(scores[:, :, 1], size))
         return torch.stack(det).mean(0), torch.stack(maps).mean(0)
 
 

@@ -22,9 +22,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from madclip_runtime.errors import OutputNotWritten, UsageError
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from madclip_runtime.errors import OutputNotWritten, UsageError
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

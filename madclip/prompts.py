@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from madclip_runtime.errors import UsageError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from madclip.encoder import Encoder
+from madclip_runtime.errors import UsageError
 
 __all__ = ["ABNORMAL_STATES", "NORMAL_STATES", "PromptLearner", "TextTower"]
 

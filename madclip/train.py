@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from madclip_runtime.manifest import Calibration, DataCard
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,10 +18,11 @@ from madclip.config import MethodConfig, TrainConfig
 from madclip.data import Dataset, Loaded, choose_shots, load_cases
 from madclip.encoder import Encoder
 from madclip.features import FeatureStore
-from madclip.losses import dice_loss, focal_loss, siglip_loss
+from madclip.losses import segmentation_loss, siglip_loss
 from madclip.model import to_unit_floats
 from madclip.prompts import PromptLearner, TextTower
-from madclip.scores import abnormal_logit, class_scores, upsample
+from madclip.scores import abnormal_logit, class_scores
+from madclip_runtime.manifest import Calibration, DataCard
 
 __all__ = ["Trained", "train"]
 
@@ -66,7 +66,7 @@ def train(
         where = f"{features.nbytes / 1e6:.0f} MB in {'a file' if features.on_disk else 'memory'}"
         say(f"features of {len(images)} images, {length} tokens × {width} a tap: {where}")
         labels = torch.from_numpy(loaded.labels).float().repeat_interleave(VARIANTS)
-        _fit(trained, _Batchable(features, masks, labels, dataset.masks), config, generator, size, say)
+        _fit(trained, _Batchable(features, masks, labels, dataset.masks), config, generator, say)
     return _checkpoint(trained, dataset, encoder, method, config, held_out, width)
 
 
@@ -95,16 +95,14 @@ def _fresh(encoder: Encoder, method: MethodConfig, width: int, generator: torch.
     return Trained(adapters, prompts)
 
 
-def _fit(
-    trained: Trained, data: _Batchable, config: TrainConfig, generator: torch.Generator, size: int, say: Say
-) -> None:
+def _fit(trained: Trained, data: _Batchable, config: TrainConfig, generator: torch.Generator, say: Say) -> None:
     parameters = [*trained.adapters.parameters(), *trained.prompts.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, betas=config.betas)
     for epoch in tqdm(range(config.epochs), desc="training", unit="epoch", disable=None):
         losses = []
         for indices in torch.randperm(len(data.labels), generator=generator).split(config.batch_size):
             optimiser.zero_grad(set_to_none=True)
-            loss = _loss(trained, data, indices, size)
+            loss = _loss(trained, data, indices)
             loss.backward()
             optimiser.step()
             losses.append(loss.item())
@@ -112,18 +110,20 @@ def _fit(
             say(f"epoch {epoch + 1}/{config.epochs}: mean loss {np.mean(losses):.4f}")
 
 
-def _loss(trained: Trained, data: _Batchable, indices: Tensor, size: int) -> Tensor:
+def _loss(trained: Trained, data: _Batchable, indices: Tensor) -> Tensor:
     """Sum over levels of Dice + Focal + SigLIP; image-only sets train on SigLIP alone."""
     t_n, t_ab = trained.prompts()
     w = t_n - t_ab
     labels = data.labels[indices]
     masks = data.masks[indices]
     total = torch.zeros(())
-    for det_n, det_ab, seg_n, seg_ab in trained.adapters(data.features.batch(indices)):
-        total = total + siglip_loss(class_scores(det_n, det_ab, w), labels)
+    for normal, abnormal in trained.adapters(data.features.batch(indices)):
+        det, seg = class_scores(normal, abnormal, w).unbind(dim=2)
+        total = total + siglip_loss(det, labels)
         if data.has_masks:
-            probability = upsample(abnormal_logit(seg_n, seg_ab, w), size)[:, 0].sigmoid()
-            total = total + dice_loss(probability, masks) + focal_loss(probability, masks)
+            logit = abnormal_logit(seg)
+            grid = round(logit.shape[1] ** 0.5)
+            total = total + segmentation_loss(logit.unflatten(1, (grid, grid)), masks)
     return total
 
 

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from madclip_runtime.detector import Detector
-
 from madclip_bench import __version__
 from madclip_bench.images import ImageSet, folder_images, synthetic_images
 from madclip_bench.machine import load_average, peak_memory_bytes, read_machine
 from madclip_bench.report import BundleCard, Report, Setting, build
 from madclip_bench.run import Rules, measure, silent
+from madclip_runtime.detector import Detector
 
 __all__ = ["time_bundle", "time_detector"]
 

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from madclip_runtime.errors import EXIT_INTERRUPTED, EXIT_OK, InputRefused, MadclipError, OutputNotWritten, UsageError
-
 from madclip_bench import __version__
+from madclip_runtime.errors import EXIT_INTERRUPTED, EXIT_OK, InputRefused, MadclipError, OutputNotWritten, UsageError
 
 if TYPE_CHECKING:
     from madclip_bench.report import Report
@@ -68,11 +67,10 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     out = Path(arguments.json)
     _check_early(arguments, out)
-    from madclip_runtime.bundle import find_bundle
-    from madclip_runtime.files import write_whole
-
     from madclip_bench.bench import time_bundle
     from madclip_bench.run import Rules
+    from madclip_runtime.bundle import find_bundle
+    from madclip_runtime.files import write_whole
 
     rules = Rules.fast(arguments.seed) if arguments.quick else Rules.full(arguments.seed)
     folder = None if arguments.images is None else Path(arguments.images)

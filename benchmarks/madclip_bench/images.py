@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
+
 from madclip_runtime.errors import InputRefused
 from madclip_runtime.imaging import read_image
 from madclip_runtime.inputs import find_images
-from PIL import Image
 
 __all__ = [
     "LEAST_DISTINCT",

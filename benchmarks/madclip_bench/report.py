@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from madclip_runtime.bundle import MANIFEST, Bundle
-from madclip_runtime.engines import EngineInfo
-from madclip_runtime.manifest import DataCard, EncoderCard
-from madclip_runtime.schema import SchemaError, decode, encode
 
 from madclip_bench.images import LEAST_DISTINCT, ImageCard
 from madclip_bench.machine import NOT_MEASURED, Machine
 from madclip_bench.run import Rules, Samples, Warmup
 from madclip_bench.statistics import MAX_WINDOW_SPREAD, Percentile, Stability, Summary, stability, summarise
+from madclip_runtime.bundle import MANIFEST, Bundle
+from madclip_runtime.engines import EngineInfo
+from madclip_runtime.manifest import DataCard, EncoderCard
+from madclip_runtime.schema import SchemaError, decode, encode
 
 __all__ = [
     "FORMAT",

@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from madclip_runtime.result import Result
-
 from madclip_bench.images import ImageSet, query_order
 from madclip_bench.statistics import least_queries
+from madclip_runtime.result import Result
 
 __all__ = ["STAGES", "Answer", "Rules", "Run", "Samples", "Warmup", "measure", "silent"]
 

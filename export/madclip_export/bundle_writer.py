@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from madclip_runtime.bundle import GOLDEN, MANIFEST, Golden
 from madclip_runtime.errors import OutputNotWritten
 from madclip_runtime.files import sha256_of, write_whole

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from madclip_runtime.errors import UsageError
 
 __all__ = ["export"]

@@ -8,10 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from madclip_runtime.bundle import MANIFEST, Bundle, Golden
-from madclip_runtime.engines import load_engine
-from madclip_runtime.files import write_whole
-from madclip_runtime.manifest import NOTICE, EncoderCard, InputContract, Manifest
 
 from madclip.checkpoint import Checkpoint
 from madclip.model import Model
@@ -21,6 +17,10 @@ from madclip_export.golden import golden_images
 from madclip_export.graph import FusedDetector
 from madclip_export.onnx_file import OPSET, write_onnx
 from madclip_export.parity import Parity, ParityMissed, measure_parity
+from madclip_runtime.bundle import MANIFEST, Bundle, Golden
+from madclip_runtime.engines import load_engine
+from madclip_runtime.files import write_whole
+from madclip_runtime.manifest import NOTICE, EncoderCard, InputContract, Manifest
 
 __all__ = ["Exported", "export_bundle"]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from madclip_runtime.imaging import read_image
-from madclip_runtime.preprocess import to_model_input
 
 from madclip.phantoms import make_phantom
+from madclip_runtime.imaging import read_image
+from madclip_runtime.preprocess import to_model_input
 
 __all__ = ["golden_images"]
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import onnx
 import torch
-from madclip_runtime.bundle import MODEL
 from torch import nn
+
+from madclip_runtime.bundle import MODEL
 
 __all__ = ["OPSET", "write_onnx"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from madclip_runtime.bundle import Golden
 from madclip_runtime.engines import Engine
 from madclip_runtime.errors import BundleRefused

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from madclip_runtime.errors import UsageError
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from madclip_runtime.errors import UsageError
 
 __all__ = ["prepare_tower"]
 

@@ -10,6 +10,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,14 +76,12 @@ class Bundle:
 
     def golden(self) -> Golden:
         """Read the golden inputs and outputs. Raises: BundleRefused."""
-        try:
-            images, scores, maps = (np.load(self.path / name, allow_pickle=False) for name in GOLDEN)
-        except (OSError, ValueError) as error:
-            raise BundleRefused(str(self.path / "golden"), str(error), _RE_EXPORT) from None
+        images, scores, maps = (_read_array(self.path / name) for name in GOLDEN)
         size = self.manifest.input.size
-        count = len(scores)
-        wanted = ((count, size, size, 3), (count,), (count, size, size))
-        if (images.shape, scores.shape, maps.shape) != wanted or images.dtype != np.uint8:
+        count = scores.size
+        shapes = ((count, size, size, 3), (count,), (count, size, size))
+        types = (np.uint8, np.float32, np.float32)
+        if (images.shape, scores.shape, maps.shape) != shapes or (images.dtype, scores.dtype, maps.dtype) != types:
             raise BundleRefused(str(self.path / "golden"), "arrays of the wrong shape or type", _RE_EXPORT)
         return Golden(images, scores, maps)
 
@@ -110,16 +109,26 @@ def find_bundle(named: str | None, folder: Path | None = None) -> Path:
 
 
 def _read_manifest(folder: Path) -> bytes:
-    if not folder.is_dir():
-        why = "no such folder" if not folder.exists() else "a bundle is a folder, and this is a file"
-        raise BundleRefused(str(folder), why, "name the x.madclip folder that `madclip export` wrote")
     path = folder / MANIFEST
     try:
+        if not folder.is_dir():
+            why = "no such folder" if not folder.exists() else "a bundle is a folder, and this is a file"
+            raise BundleRefused(str(folder), why, "name the x.madclip folder that `madclip export` wrote")
         if path.stat().st_size > _MAX_MANIFEST:
             raise BundleRefused(str(path), "far larger than any manifest", _RE_EXPORT)
         return path.read_bytes()
     except OSError as error:
         raise BundleRefused(str(path), error.strerror or str(error), _RE_EXPORT) from None
+
+
+def _read_array(path: Path) -> npt.NDArray[Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except Exception as error:  # numpy on a damaged file raises what it likes, EOFError and MemoryError too
+        raise BundleRefused(str(path), str(error) or type(error).__name__, _RE_EXPORT) from None
+    if not isinstance(array, np.ndarray):  # a zip archive opens as a dictionary
+        raise BundleRefused(str(path), "not a .npy array", _RE_EXPORT)
+    return array
 
 
 def _check_file(folder: Path, name: str, sha256: str, size: int) -> None:
@@ -135,5 +144,5 @@ def _check_file(folder: Path, name: str, sha256: str, size: int) -> None:
             raise BundleRefused(str(path), f"{actual} bytes, the manifest says {size}", _RE_EXPORT)
         if sha256_of(path) != sha256:
             raise BundleRefused(str(path), "its SHA-256 is not the manifest's", _RE_EXPORT)
-    except OSError as error:
-        raise BundleRefused(str(path), error.strerror or str(error), _RE_EXPORT) from None
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in a name, a ring of links
+        raise BundleRefused(str(path), str(getattr(error, "strerror", None) or error), _RE_EXPORT) from None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from madclip_runtime import __version__
-from madclip_runtime.errors import EXIT_INTERRUPTED, EXIT_OK, InputRefused, MadclipError
+from madclip_runtime.errors import EXIT_INTERRUPTED, EXIT_OK, InputRefused, MadclipError, one_line
 
 if TYPE_CHECKING:
     from madclip_runtime.detector import Detector
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except MadclipError as error:
-        print(f"madclip-run: {error.line()}", file=sys.stderr)
+        _talk(error.line())
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -38,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except Exception as error:  # a fault of ours: still one line and a code of its own
-        text = f"internal fault, please report it: {type(error).__name__}: {error}"
-        print(f"madclip-run: {text}", file=sys.stderr)
+        _talk(f"internal fault, please report it: {type(error).__name__}: {error}")
         return MadclipError.exit_code
 
 
@@ -62,10 +61,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from madclip_runtime.bundle import find_bundle
     from madclip_runtime.detector import Detector
     from madclip_runtime.files import make_folder
-    from madclip_runtime.inputs import find_images
+    from madclip_runtime.inputs import find_each
 
     out = Path(arguments.out)
-    jobs, skipped = find_images(arguments.images, out)
+    jobs, skipped = find_each(arguments.images, out)
     detector = Detector.load(find_bundle(arguments.bundle), threshold=arguments.threshold)
     make_folder(out)
     _say_what_runs(detector, skipped)
@@ -94,6 +93,8 @@ def _detect(detector: Detector, job: Job) -> Result:
     from madclip_runtime.files import make_folder, write_whole
     from madclip_runtime.overlay import overlay_png
 
+    if job.refusal is not None:
+        raise job.refusal
     result = detector(job.source, name=job.name)
     make_folder(job.overlay.parent)
     write_whole(job.overlay, overlay_png(result))
@@ -117,11 +118,13 @@ def _report_refusal(job: Job, error: MadclipError, *, as_json: bool) -> None:
 
 
 def _emit(line: str) -> None:
-    print(line, flush=True)
+    """One line of data; a name this terminal can't show is escaped, never a reason to stop."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(one_line(line).encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def _talk(line: str) -> None:
-    print(f"madclip-run: {line}", file=sys.stderr)
+    print(f"madclip-run: {one_line(line)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,13 @@ __all__ = [
     "MadclipError",
     "OutputNotWritten",
     "UsageError",
+    "one_line",
 ]
 
 EXIT_OK = 0
 EXIT_INTERRUPTED = 130
+_LONGEST_PART = 5000
+"""Characters; the longest path a system takes still fits."""
 
 
 class MadclipError(Exception):
@@ -34,9 +37,9 @@ class MadclipError(Exception):
 
     def __init__(self, what: str, why: str, do: str = "") -> None:
         """what: the thing refused. why: the reason, one clause. do: the next step, may be empty."""
-        self.what = _one_line(what)
-        self.why = _one_line(why)
-        self.do = _one_line(do)
+        self.what = one_line(what)
+        self.why = one_line(why)
+        self.do = one_line(do)
         super().__init__(self.line())
 
     def line(self) -> str:
@@ -75,6 +78,6 @@ class OutputNotWritten(MadclipError):
     exit_code = 7
 
 
-def _one_line(text: str) -> str:
-    """Names of files come from strangers: control characters must not reach a terminal or a log."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()
+def one_line(text: str) -> str:
+    """Names come from strangers: no control character, and no endless text, may reach a terminal or a log."""
+    return "".join(c if c.isprintable() else " " for c in text[:_LONGEST_PART]).strip()

@@ -27,6 +27,8 @@ MAX_BYTES = 512 * 2**20
 MIN_SIDE = 8
 """Shortest side, in pixels, of which a score could mean anything."""
 
+_FAX = frozenset({"group3", "group4", "tiff_ccitt"})
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # of the TIFF specification
 _SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 
 
@@ -94,6 +96,17 @@ def _check_header(image: Image.Image, label: str) -> None:
         raise InputRefused(label, f"{width}×{height} is smaller than {MIN_SIDE} pixels a side", "")
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise InputRefused(label, "holds more than one frame", "save the frame you want as its own file")
+    _check_storage(image, label)
+
+
+def _check_storage(image: Image.Image, label: str) -> None:
+    """Ways to store pixels that Pillow opens, but whose meaning or damage it would not show."""
+    if "I;12" in _raw_modes(image):
+        raise InputRefused(label, "12-bit pixels, which this version does not read", "save it as 8- or 16-bit")
+    if image.mode in _SIXTEEN_BIT and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        raise InputRefused(label, "16-bit pixels stored with white as zero", "save it with black as zero")
+    if str(image.info.get("compression")) in _FAX:
+        raise InputRefused(label, "fax compression, in which damage goes unnoticed", "save it as PNG")
 
 
 def _to_rgb(image: Image.Image, label: str) -> DecodedImage:

@@ -157,6 +157,8 @@ class Manifest:
             raise SchemaError(f"image_score must be one of {IMAGE_SCORE_RULES}, got {self.image_score!r}")
         if self.precision not in PRECISIONS:
             raise SchemaError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+        if self.notices[:1] != (NOTICE,):
+            raise SchemaError(f"notices must begin with {NOTICE!r}")
 
     def to_json(self) -> bytes:
         """UTF-8 JSON, sorted keys, no clock in it."""

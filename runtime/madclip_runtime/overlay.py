@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from madclip_runtime.errors import one_line
 from madclip_runtime.preprocess import resize_map
 from madclip_runtime.result import Result
 
@@ -19,6 +20,7 @@ __all__ = ["draw_overlay", "overlay_png"]
 
 _SHORT, _LONG = 384, 1024  # a panel's longer side is kept within these
 _BAR = 118
+_LONGEST_LINE = 500  # characters, more than the widest overlay holds
 _INK, _PAPER, _GREY = (235, 235, 235), (24, 24, 24), (150, 150, 150)
 _COLOUR_BLIND_SAFE = cv2.COLORMAP_CIVIDIS
 _CONTOUR = (255, 255, 255)
@@ -98,6 +100,8 @@ def _legend(result: Result) -> str:
 
 
 def _fit(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
+    """Cut to one line of `width` pixels. The font can't measure a line break, and a bundle's texts are not ours."""
+    text = one_line(text[:_LONGEST_LINE])
     while text and font.getlength(text) > width:
         text = text[:-2].rstrip(" ….") + "…" if len(text) > 2 else ""
     return text

@@ -85,7 +85,7 @@ def _tuple(arms: tuple[Any, ...], data: object, where: str) -> tuple[Any, ...]:
 
 def _scalar(kind: Any, data: object, where: str) -> Any:
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        data = float(data)
+        data = float(data) if abs(data) < 2**1000 else math.inf  # float() of a longer one overflows
     if type(data) is not kind:
         raise SchemaError(f"{where} must be {getattr(kind, '__name__', kind)}, got {type(data).__name__}")
     if isinstance(data, float) and not math.isfinite(data):

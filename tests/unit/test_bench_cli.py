@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from madclip_bench import images as images_module
 from madclip_bench.cli import main
 from madclip_bench.report import Report
-from PIL import Image
 
 
 @pytest.fixture

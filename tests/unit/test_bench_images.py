@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from madclip_bench import images as module
 from madclip_bench.images import folder_images, query_order, synthetic_images
 from madclip_runtime.errors import InputRefused
 from madclip_runtime.imaging import read_image
-from PIL import Image
 
 
 def _png(seed: int, side: int = 20) -> bytes:

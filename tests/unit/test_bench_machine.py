@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from madclip_bench import machine
 from madclip_bench.machine import NOT_MEASURED, load_average, peak_memory_bytes, read_machine
 

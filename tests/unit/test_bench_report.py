@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+
 from madclip_bench.images import ImageCard, RefusedImage
 from madclip_bench.machine import Machine
 from madclip_bench.report import NOT_FOR_PROCUREMENT, BundleCard, Figures, Report, Setting, build

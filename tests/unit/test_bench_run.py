@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+
 from madclip_bench.bench import time_detector
 from madclip_bench.images import ImageSet, synthetic_images
 from madclip_bench.report import Report

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
+
 from madclip_bench.statistics import (
     CONFIDENCE,
     PERCENTILES,
@@ -17,7 +19,6 @@ from madclip_bench.statistics import (
     stability,
     summarise,
 )
-from scipy import special
 
 LATENCIES = st.lists(st.floats(0.0, 1e6, allow_subnormal=False), min_size=1, max_size=1500)
 

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from madclip.losses import dice_loss, focal_loss, siglip_loss
+from madclip.losses import dice_loss, focal_loss, segmentation_loss, siglip_loss
+from madclip.scores import upsample
 
 
 def test_dice_by_hand() -> None:
@@ -48,3 +49,29 @@ def test_losses_fall_as_the_answer_gets_better() -> None:
     assert focal_loss(good, mask) < focal_loss(bad, mask)
     right = torch.tensor([-3.0, 3.0]).expand(1, 4, 2)
     assert siglip_loss(right, torch.ones(1)) < siglip_loss(right, torch.zeros(1))
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_hand_made_gradient_is_autograds(empty: bool) -> None:
+    g = torch.Generator().manual_seed(3)
+    logit = (torch.randn(3, 5, 5, generator=g, dtype=torch.float64) * 3).requires_grad_()
+    mask = (torch.rand(3, 40, 40, generator=g) > 0.8).double()
+    if empty:
+        mask[1] = 0
+    probability = upsample(logit.flatten(1), 40)[:, 0].sigmoid()
+    plain = dice_loss(probability, mask) + focal_loss(probability, mask)
+    (expected,) = torch.autograd.grad(plain * 1.7, logit)
+    fused = segmentation_loss(logit, mask)
+    (got,) = torch.autograd.grad(fused * 1.7, logit)
+    assert fused.item() == pytest.approx(plain.item(), rel=1e-12)
+    assert torch.allclose(got, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_the_hand_made_gradient_in_single_precision() -> None:
+    g = torch.Generator().manual_seed(4)
+    logit = torch.randn(16, 15, 15, generator=g).requires_grad_()
+    mask = (torch.rand(16, 240, 240, generator=g) > 0.95).float()
+    probability = upsample(logit.flatten(1), 240)[:, 0].sigmoid()
+    (expected,) = torch.autograd.grad(dice_loss(probability, mask) + focal_loss(probability, mask), logit)
+    (got,) = torch.autograd.grad(segmentation_loss(logit, mask), logit)
+    assert torch.allclose(got, expected, rtol=1e-3, atol=1e-7)

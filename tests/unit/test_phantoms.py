@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from madclip_runtime.errors import OutputNotWritten, UsageError
 from PIL import Image
 
 from madclip import phantoms
 from madclip.phantoms import Phantom, make_phantom, write_phantoms
+from madclip_runtime.errors import OutputNotWritten, UsageError
 
 Grey = npt.NDArray[np.uint8]
 

@@ -29,7 +29,7 @@ def test_embeddings_are_unit_and_differ(mini_encoder: Encoder, draw: torch.Gener
 def test_with_real_words_as_vectors_it_is_open_clips_own_text_encoder(
     mini_encoder: Encoder, draw: torch.Generator
 ) -> None:
-    """Vectors set to the embedding of "x" must give what encode_text gives for the same sentence, all 77 tokens long."""
+    """Vectors set to the embedding of "x" must give what encode_text gives for the same sentence, 77 tokens long."""
     import open_clip
 
     learner = _learner(mini_encoder, draw, vectors=2)

@@ -24,7 +24,7 @@ def test_one_channel_equals_two(seed: int, grid: int, width: int) -> None:
     reference = scores.reference_scores(o_n, o_ab, t_n, t_ab)
     w = t_n - t_ab
     assert torch.allclose(scores.class_scores(o_n, o_ab, w), reference, atol=1e-12)
-    logit = scores.abnormal_logit(o_n, o_ab, w)
+    logit = scores.abnormal_logit(scores.class_scores(o_n, o_ab, w))
     assert torch.allclose(logit.sigmoid(), reference.softmax(-1)[..., 1], atol=1e-12)
     one = scores.upsample(logit, 24)[:, 0].sigmoid()
     assert torch.allclose(one, scores.level_map(reference, 24), atol=1e-12)
@@ -46,4 +46,26 @@ def test_upsampling_keeps_rows_rows_and_corners_corners() -> None:
 
 def test_a_zero_feature_gives_a_finite_score() -> None:
     zero = torch.zeros(1, 4, 8)
-    assert torch.isfinite(scores.abnormal_logit(zero, zero, torch.ones(8))).all()
+    assert torch.isfinite(scores.class_scores(zero, zero, torch.ones(8))).all()
+
+
+def test_the_hand_made_gradient_is_autograds() -> None:
+    g = torch.Generator().manual_seed(5)
+    o = torch.randn(2, 3, 6, generator=g, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(6, generator=g, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, 3, generator=g, dtype=torch.float64)
+    expected = torch.autograd.grad(((F.normalize(o, dim=-1) @ w) * weight).sum(), (o, w))
+    got = torch.autograd.grad((scores.cosines(o, w) * weight).sum(), (o, w))
+    assert all(torch.allclose(a, b, atol=1e-13) for a, b in zip(got, expected, strict=True))
+    assert torch.autograd.gradcheck(scores.cosines, (o, w))
+
+
+def test_an_adapter_is_the_papers_formula_layer_by_layer(draw: torch.Generator) -> None:
+    from madclip.adapters import Adapter
+
+    adapter = Adapter(6, 4).double()
+    x = torch.randn(2, 3, 6, generator=draw, dtype=torch.float64)
+    hidden = F.leaky_relu(x @ adapter.shared.weight.T, 0.01)
+    hidden = (hidden - hidden.mean(-1, keepdim=True)) / (hidden.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    det, seg = (F.leaky_relu(hidden @ head.weight.T, 0.01) for head in (adapter.det, adapter.seg))
+    assert torch.allclose(adapter(x), torch.stack([det, seg], dim=2), atol=1e-12)

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+
 from madclip_runtime.bundle import Bundle
 from madclip_runtime.detector import Detector
 from madclip_runtime.engines import load_engine

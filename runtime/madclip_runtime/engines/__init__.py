@@ -70,7 +70,8 @@ def check_outputs(
     """
     if scores.shape != (count,) or maps.shape != (count, size, size):
         raise EngineRefused(engine, f"outputs of shape {scores.shape} and {maps.shape}", "export the bundle again")
-    low = min(float(scores.min()), float(maps.min()))
-    high = max(float(scores.max()), float(maps.max()))
+    # np.minimum, not min: Python's min(0.5, nan) is 0.5, and a NaN in the maps would pass.
+    low = float(np.minimum(scores.min(), maps.min()))
+    high = float(np.maximum(scores.max(), maps.max()))
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # false for NaN as well
         raise EngineRefused(engine, f"outputs from {low} to {high} instead of 0–1", "do not use these results")
