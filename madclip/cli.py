@@ -7,7 +7,7 @@ import sys
 import time
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from madclip.config import DEFAULT_ENCODER
 from madclip_runtime.errors import EXIT_INTERRUPTED, MadclipError, OutputNotWritten, UsageError
 
 __all__ = ["app", "main"]
+
+# BadParameter's base, by whichever click typer stands on: its own copy in newer versions, the package in older ones
+_UsageFault: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -117,9 +120,10 @@ def main() -> int:
     except MadclipError as error:
         _say(error.line())
         return error.exit_code
-    except typer.Abort:
-        return EXIT_INTERRUPTED
-    except KeyboardInterrupt:
+    except _UsageFault as error:
+        error.show()
+        return UsageError.exit_code
+    except (typer.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
 
 

@@ -80,8 +80,8 @@ class Bundle:
         size = self.manifest.input.size
         count = scores.size
         shapes = ((count, size, size, 3), (count,), (count, size, size))
-        types = (np.uint8, np.float32, np.float32)
-        if (images.shape, scores.shape, maps.shape) != shapes or (images.dtype, scores.dtype, maps.dtype) != types:
+        types = [array.dtype.str for array in (images, scores, maps)]
+        if (images.shape, scores.shape, maps.shape) != shapes or types != ["|u1", "<f4", "<f4"]:
             raise BundleRefused(str(self.path / "golden"), "arrays of the wrong shape or type", _RE_EXPORT)
         return Golden(images, scores, maps)
 

@@ -107,7 +107,7 @@ def _report(result: Result, job: Job, *, as_json: bool) -> None:
         return
     at = "" if result.threshold is None else f" (threshold {result.threshold:.4f}, {result.operating_point})"
     notes = "".join(f"; {note}" for note in result.notes)
-    _emit(f"{result.file}: score {result.score:.4f} {result.decision}{at} -> {job.overlay}{notes}")
+    _emit(one_line(f"{result.file}: score {result.score:.4f} {result.decision}{at} -> {job.overlay}{notes}"))
 
 
 def _report_refusal(job: Job, error: MadclipError, *, as_json: bool) -> None:
@@ -120,7 +120,7 @@ def _report_refusal(job: Job, error: MadclipError, *, as_json: bool) -> None:
 def _emit(line: str) -> None:
     """One line of data; a name this terminal can't show is escaped, never a reason to stop."""
     encoding = sys.stdout.encoding or "utf-8"
-    print(one_line(line).encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def _talk(line: str) -> None:
