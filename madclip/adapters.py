@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from madclip.config import MethodConfig
+
 __all__ = ["Adapter", "DualBranchAdapters"]
 
 
@@ -18,13 +20,14 @@ class Adapter(nn.Module):
     The normalisation is the authors' code's, not the paper's; see docs/method.md.
     """
 
-    def __init__(self, width: int, embed_dim: int, *, negative_slope: float = 0.01, eps: float = 1e-5) -> None:
+    def __init__(self, width: int, embed_dim: int, method: MethodConfig) -> None:
         super().__init__()
         self.shared = nn.Linear(width, width, bias=False)
         self.det = nn.Linear(width, embed_dim, bias=False)
-        self.seg = nn.Linear(width, embed_dim, bias=False)
-        self.negative_slope = negative_slope
-        self.eps = eps
+        # Ablation (f): one head for both tasks, under both names.
+        self.seg = self.det if method.heads == "common" else nn.Linear(width, embed_dim, bias=False)
+        self.negative_slope = method.negative_slope
+        self.eps = method.token_norm_eps
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens: float [..., d] → float [..., 2, e]: det and seg, not L2-normalised.
@@ -38,20 +41,16 @@ class Adapter(nn.Module):
 
 
 class DualBranchAdapters(nn.Module):
-    """Eight adapters for four taps: `normal[i]` and `abnormal[i]`."""
+    """Eight adapters for four taps: `normal[i]` and `abnormal[i]`; four under both names in ablation (c)."""
 
-    def __init__(
-        self, width: int, embed_dim: int, levels: int, *, negative_slope: float = 0.01, eps: float = 1e-5
-    ) -> None:
+    def __init__(self, width: int, embed_dim: int, levels: int, method: MethodConfig) -> None:
         super().__init__()
 
         def branch() -> nn.ModuleList:
-            return nn.ModuleList(
-                Adapter(width, embed_dim, negative_slope=negative_slope, eps=eps) for _ in range(levels)
-            )
+            return nn.ModuleList(Adapter(width, embed_dim, method) for _ in range(levels))
 
         self.normal = branch()
-        self.abnormal = branch()
+        self.abnormal = self.normal if method.branches == "shared" else branch()
 
     def forward(self, taps: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """taps: one float [N, L, d] a level → per level the branches (O_n, O_ab), each [N, L, 2, e]: det and seg."""

@@ -93,16 +93,11 @@ class Checkpoint:
 
     def model_on(self, encoder: Encoder) -> Model:
         """The trained parts on an encoder that is already loaded."""
-        method = self.card.method
-        adapters = DualBranchAdapters(
-            self.card.width,
-            self.card.embed_dim,
-            len(self.card.encoder.taps),
-            negative_slope=method.negative_slope,
-            eps=method.token_norm_eps,
-        )
+        card = self.card
+        adapters = DualBranchAdapters(card.width, card.embed_dim, len(card.encoder.taps), card.method)
         adapters.load_state_dict(self.adapters)
-        return Model(encoder, adapters.eval().requires_grad_(False), self.t_normal, self.t_abnormal)
+        frozen = adapters.eval().requires_grad_(False)
+        return Model(encoder, frozen, self.t_normal, self.t_abnormal, card.method.subtraction)
 
 
 def _read(path: Path) -> bytes:

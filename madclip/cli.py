@@ -37,6 +37,11 @@ def train(
     encoder: Annotated[str, typer.Option(help="open_clip name, config.json, or nano")] = DEFAULT_ENCODER,
     weights: Annotated[str | None, typer.Option(help="weights file, hub tag, or random")] = None,
     objective: Annotated[str | None, typer.Option(help="what the images show; default by data set name")] = None,
+    prompts: Annotated[str, typer.Option(help="which prompts learn: both, abnormal or fixed (ablation a)")] = "both",
+    branches: Annotated[str, typer.Option(help="dual, or shared (ablation c)")] = "dual",
+    subtraction: Annotated[bool, typer.Option(help="subtract the opposite class; not: ablation d")] = True,
+    loss: Annotated[str, typer.Option(help="image loss: siglip, or softmax (ablation e)")] = "siglip",
+    heads: Annotated[str, typer.Option(help="separate, or common (ablation f)")] = "separate",
     feature_memory_gb: Annotated[float, typer.Option(help="features past this go to a file")] = 4.0,
 ) -> None:
     """Learn adapters and prompts from a few labelled images."""
@@ -49,6 +54,9 @@ def train(
     config = TrainConfig(shots=shots, seed=seed, epochs=epochs)
     dataset = open_dataset(data)
     named, known = objective_for(dataset.name)
+    method = MethodConfig(
+        objective or named, prompts=prompts, branches=branches, subtraction=subtraction, image_loss=loss, heads=heads
+    )
     if objective is None and not known:
         _say(f"objective: {named!r}, since {dataset.name!r} names no set of the paper (--objective says otherwise)")
     loaded = load_encoder(encoder, weights)
@@ -56,7 +64,6 @@ def train(
     if dataset.synthetic:
         _say("the data are synthetic phantoms, not patients")
     start = time.perf_counter()
-    method = MethodConfig(objective=objective or named)
     checkpoint = run(dataset, loaded, method, config, budget_bytes=int(feature_memory_gb * 1e9), say=_say)
     checkpoint.save(out)
     _say(f"{checkpoint.card.calibration.reason}")

@@ -26,6 +26,14 @@ _OBJECTIVES = {
 }
 
 
+_CHOICES = {
+    "prompts": ("both", "abnormal", "fixed"),
+    "branches": ("dual", "shared"),
+    "image_loss": ("siglip", "softmax"),
+    "heads": ("separate", "common"),
+}
+
+
 @dataclass(frozen=True)
 class EncoderSpec:
     """Which frozen CLIP, exactly.
@@ -59,12 +67,27 @@ class EncoderSpec:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """The method's own constants (paper section 2; where the authors' code differs, docs/method.md says so)."""
+    """The method's own constants (paper section 2; where the authors' code differs, docs/method.md says so).
+
+    The defaults are the paper's main configuration; each of the last five is one of its ablations:
+    prompts "both" | "abnormal" | "fixed" (a) · branches "dual" | "shared" (c) · subtraction (d) ·
+    image_loss "siglip" | "softmax" (e) · heads "separate" | "common" (f). Ablation (b) is the objective.
+    """
 
     objective: str
     context_vectors: int = 8
     negative_slope: float = 0.01
     token_norm_eps: float = 1e-5
+    prompts: str = "both"
+    branches: str = "dual"
+    subtraction: bool = True
+    image_loss: str = "siglip"
+    heads: str = "separate"
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name} {getattr(self, name)!r}", f"must be one of {', '.join(allowed)}")
 
 
 @dataclass(frozen=True)

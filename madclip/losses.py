@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["dice_loss", "focal_loss", "segmentation_loss", "siglip_loss"]
+__all__ = ["dice_loss", "focal_loss", "segmentation_loss", "siglip_loss", "softmax_loss"]
 
 
 def dice_loss(probability: Tensor, mask: Tensor, *, smooth: float = 1.0) -> Tensor:
@@ -40,12 +40,23 @@ def siglip_loss(scores: Tensor, label: Tensor) -> Tensor:
     return -F.logsigmoid(y * scores).mean(dim=1).sum(dim=1).mean()
 
 
+def softmax_loss(scores: Tensor, label: Tensor) -> Tensor:
+    """What stands in for SigLIP in ablation (e), as the authors' code has it.
+
+    The softmax over the two columns is averaged over patches; binary cross-entropy then takes both columns' averages,
+    which are already in 0–1, as if they were logits. scores: float [N, L, 2]; label: float [N], 1 abnormal.
+    """
+    normal, abnormal = scores.softmax(dim=-1).mean(dim=1).unbind(dim=1)
+    entropy = F.binary_cross_entropy_with_logits
+    return entropy(1 - normal, label) + entropy(abnormal, label)
+
+
 def segmentation_loss(logit: Tensor, mask: Tensor) -> Tensor:
     """Dice + Focal of one level's upsampled map, with its gradient worked out by hand.
 
     logit: float [N, g, g], S_ab − S_n on the patch grid. mask: float [N, S, S], exactly 0 or 1. The same number as
     dice_loss and focal_loss of sigmoid(upsample(logit)); those stay as its definition and its test. By hand because
-    autograd keeps a dozen full-size maps a level: this takes a third of the time (benchmarks/training_step.py).
+    autograd keeps a dozen full-size maps a level: see benchmarks/training/step.py.
     """
     return _SegmentationLoss.apply(logit, mask, _upsampling_matrix(logit.shape[-1], mask.shape[-1], logit.dtype))
 

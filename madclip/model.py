@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from madclip.adapters import DualBranchAdapters
 from madclip.encoder import Encoder
@@ -39,18 +40,22 @@ class Answers:
 
 @dataclass(frozen=True)
 class Model:
-    """A frozen encoder, its adapters, and the two text embeddings (float [e], unit length)."""
+    """A frozen encoder, its adapters, and the two text embeddings (float [e], unit length).
+
+    subtraction: False is the paper's ablation (d).
+    """
 
     encoder: Encoder
     adapters: DualBranchAdapters
     t_normal: Tensor
     t_abnormal: Tensor
+    subtraction: bool = True
 
     @torch.no_grad()
     def reference(self, images: npt.NDArray[np.uint8], *, batch: int = 8) -> Answers:
-        """images: uint8 [N, S, S, 3] RGB 0–255, already preprocessed."""
+        """images: uint8 [N, S, S, 3] RGB 0–255, already preprocessed; progress on stderr if a terminal."""
         det, maps = [], []
-        for start in range(0, len(images), batch):
+        for start in tqdm(range(0, len(images), batch), desc="scoring", unit="batch", disable=None):
             d, m = self._batch(to_unit_floats(images[start : start + batch]))
             det.append(d.double().numpy())
             maps.append(m.numpy())
@@ -60,7 +65,7 @@ class Model:
         size = self.encoder.spec.image_size
         det, maps = [], []
         for normal, abnormal in self.adapters(self.encoder.taps(images)):
-            scores = reference_scores(normal, abnormal, self.t_normal, self.t_abnormal)
+            scores = reference_scores(normal, abnormal, self.t_normal, self.t_abnormal, subtraction=self.subtraction)
             det.append(detection_score(scores[:, :, 0]))
             maps.append(level_map(scores[:, :, 1], size))
         return torch.stack(det).mean(0), torch.stack(maps).mean(0)

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from madclip.config import MethodConfig
 from madclip.encoder import Encoder
 from madclip_runtime.errors import UsageError
 
-__all__ = ["ABNORMAL_STATES", "NORMAL_STATES", "PromptLearner", "TextTower"]
+__all__ = ["ABNORMAL_STATES", "NORMAL_STATES", "PHOTO_TEMPLATES", "PromptLearner", "TextTower", "fixed_embedding"]
 
 NORMAL_STATES = (
     "{o}",
@@ -36,6 +37,32 @@ ABNORMAL_STATES = (
     "abnormal {o}",
 )
 _POSITIONS = ("end", "front", "middle")
+
+_A_THE = ("a", "the")
+PHOTO_TEMPLATES = (
+    *(
+        f"a {kind} photo of {article} {{s}}."
+        for kind in (
+            "bad",
+            "low resolution",
+            "cropped",
+            "bright",
+            "dark",
+            "black and white",
+            "jpeg corrupted",
+            "blurry",
+        )
+        for article in _A_THE
+    ),
+    *(f"a photo of {article} {size} {{s}}." for size in ("cool", "large", "small") for article in _A_THE),
+    *(f"a {kind} photo of a {{s}}." for kind in ("good", "close-up")),
+    "a close-up photo of the {s}.",
+    *(f"a photo of {article} {{s}}." for article in ("a", "the", "my", "one")),
+    "a good photo of the {s}.",
+    *(f"{start} in the scene." for start in ("there is a {s}", "there is the {s}")),
+    *(f"this is {article} {{s}} in the scene." for article in ("a", "the", "one")),
+)
+"""The 35 hand-crafted templates that WinCLIP, MVFA and the paper's ablation (a) share."""
 
 
 class TextTower:
@@ -97,32 +124,64 @@ class TextTower:
 
 
 class PromptLearner(nn.Module):
-    """The trained vectors: `context` float [2 classes, 3 positions, 7 states, M, w], drawn with std 0.02."""
+    """The trained vectors: `context` float [C classes, 3 positions, 7 states, M, w], drawn with std 0.02.
 
-    def __init__(self, tower: TextTower, objective: str, *, context_vectors: int, generator: torch.Generator) -> None:
+    C is 2 (both classes), 1 (only the abnormal one learns) or 0 (none does); a class that doesn't learn is the mean
+    over photo templates and states, as in ablation (a).
+    """
+
+    def __init__(self, tower: TextTower, method: MethodConfig, generator: torch.Generator) -> None:
         super().__init__()
-        shape = (2, len(_POSITIONS), len(NORMAL_STATES), context_vectors, tower.width)
+        learning = {"both": (NORMAL_STATES, ABNORMAL_STATES), "abnormal": (ABNORMAL_STATES,), "fixed": ()}
+        classes = learning[method.prompts]
+        shape = (len(classes), len(_POSITIONS), len(NORMAL_STATES), method.context_vectors, tower.width)
         self.context = nn.Parameter(torch.randn(shape, generator=generator) * 0.02)
         self._tower = tower
+        self._fixed = [
+            fixed_embedding(tower, method.objective, states)
+            for states in (NORMAL_STATES, ABNORMAL_STATES)[: 2 - len(classes)]
+        ]
+        if classes:
+            self._prepare(classes, method)
+
+    def _prepare(self, classes: tuple[tuple[str, ...], ...], method: MethodConfig) -> None:
+        """Everything about the sequences that no step changes."""
         layouts = [
-            _lay_out(tower, state.format(o=objective), position, context_vectors)
-            for states in (NORMAL_STATES, ABNORMAL_STATES)
+            _lay_out(self._tower, state.format(o=method.objective), position, method.context_vectors)
+            for states in classes
             for position in _POSITIONS
             for state in states
         ]
         self._last = torch.tensor([len(ids) - 1 for ids, _ in layouts])
-        self._length = tower.padded_length(int(self._last.max()) + 1)
+        self._length = self._tower.padded_length(int(self._last.max()) + 1)
         padded = [F.pad(ids, (0, self._length - len(ids))) for ids, _ in layouts]
-        self._fixed = tower.embed(torch.stack(padded))
+        self._words = self._tower.embed(torch.stack(padded))
         self._rows = torch.arange(len(layouts))[:, None]
         self._columns = torch.stack([columns for _, columns in layouts])
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """t_n, t_ab: float [e], unit length."""
-        sequences = self._fixed.clone()
-        sequences[self._rows, self._columns] = self.context.flatten(0, 2)
-        normal, abnormal = self._tower.encode(sequences, self._last).chunk(2)
-        return F.normalize(normal.mean(0), dim=0), F.normalize(abnormal.mean(0), dim=0)
+        learned: list[Tensor] = []
+        if len(self.context):
+            sequences = self._words.clone()
+            sequences[self._rows, self._columns] = self.context.flatten(0, 2)
+            encoded = self._tower.encode(sequences, self._last).chunk(len(self.context))
+            learned = [F.normalize(features.mean(0), dim=0) for features in encoded]
+        t_n, t_ab = (*self._fixed, *learned)
+        return t_n, t_ab
+
+
+@torch.no_grad()
+def fixed_embedding(tower: TextTower, objective: str, states: tuple[str, ...]) -> Tensor:
+    """Every photo template × state, each encoding made unit, averaged, made unit again: float [e]."""
+    start, end = tower.ends
+    texts = [template.format(s=state.format(o=objective)) for state in states for template in PHOTO_TEMPLATES]
+    ids = [torch.cat([start, tower.tokens(text), end]) for text in texts]
+    last = torch.tensor([len(sequence) - 1 for sequence in ids])
+    length = tower.padded_length(int(last.max()) + 1)
+    padded = torch.stack([F.pad(sequence, (0, length - len(sequence))) for sequence in ids])
+    features = F.normalize(tower.encode(tower.embed(padded), last), dim=-1)
+    return F.normalize(features.mean(0), dim=0)
 
 
 def _lay_out(tower: TextTower, words: str, position: str, vectors: int) -> tuple[Tensor, Tensor]:

@@ -12,28 +12,46 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["abnormal_logit", "class_scores", "cosines", "detection_score", "level_map", "reference_scores", "upsample"]
+__all__ = [
+    "abnormal_logit",
+    "class_scores",
+    "cosines",
+    "detection_score",
+    "directions",
+    "level_map",
+    "reference_scores",
+    "upsample",
+]
 
 
-def reference_scores(o_n: Tensor, o_ab: Tensor, t_n: Tensor, t_ab: Tensor) -> Tensor:
-    """S = [S_n, S_ab] as the paper writes it: float [..., 2] from features [..., e] and unit embeddings [e]."""
+def reference_scores(o_n: Tensor, o_ab: Tensor, t_n: Tensor, t_ab: Tensor, *, subtraction: bool = True) -> Tensor:
+    """S = [S_n, S_ab] as the paper writes it: float [..., 2] from features [..., e] and unit embeddings [e].
+
+    subtraction: False is the paper's ablation (d), without the opposite class.
+    """
     o_n, o_ab = F.normalize(o_n, dim=-1), F.normalize(o_ab, dim=-1)
-    s_n = o_n @ t_n - o_n @ t_ab
-    s_ab = o_ab @ t_ab - o_ab @ t_n
+    s_n, s_ab = o_n @ t_n, o_ab @ t_ab
+    if subtraction:
+        s_n, s_ab = s_n - o_n @ t_ab, s_ab - o_ab @ t_n
     return torch.stack([s_n, s_ab], dim=-1)
 
 
-def cosines(features: Tensor, w: Tensor) -> Tensor:
-    """(o / ‖o‖)·w without ever holding o / ‖o‖: features float [..., e], w [e] → [...].
+def directions(t_n: Tensor, t_ab: Tensor, *, subtraction: bool = True) -> tuple[Tensor, Tensor]:
+    """The two vectors [e] that all of the text comes down to: S_n = Ô_n·d_n and S_ab = Ô_ab·d_ab."""
+    return (t_n - t_ab, t_ab - t_n) if subtraction else (t_n, t_ab)
+
+
+def cosines(features: Tensor, direction: Tensor) -> Tensor:
+    """(o / ‖o‖)·d without ever holding o / ‖o‖: features float [..., e], direction [e] → [...].
 
     Its gradient is written by hand: two passes over the features instead of autograd's eight.
     """
-    return _Cosines.apply(features, w)
+    return _Cosines.apply(features, direction)
 
 
-def class_scores(o_n: Tensor, o_ab: Tensor, w: Tensor) -> Tensor:
-    """S = [S_n, S_ab] from w = t_n − t_ab: float [..., 2] from [..., e]; equal to reference_scores."""
-    return torch.stack([cosines(o_n, w), -cosines(o_ab, w)], dim=-1)
+def class_scores(o_n: Tensor, o_ab: Tensor, d_n: Tensor, d_ab: Tensor) -> Tensor:
+    """S = [S_n, S_ab]: float [..., 2] from features [..., e] and directions [e]; equal to reference_scores."""
+    return torch.stack([cosines(o_n, d_n), cosines(o_ab, d_ab)], dim=-1)
 
 
 def abnormal_logit(scores: Tensor) -> Tensor:

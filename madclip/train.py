@@ -18,10 +18,10 @@ from madclip.config import MethodConfig, TrainConfig
 from madclip.data import Dataset, Loaded, choose_shots, load_cases
 from madclip.encoder import Encoder
 from madclip.features import FeatureStore
-from madclip.losses import segmentation_loss, siglip_loss
+from madclip.losses import segmentation_loss, siglip_loss, softmax_loss
 from madclip.model import to_unit_floats
 from madclip.prompts import PromptLearner, TextTower
-from madclip.scores import abnormal_logit, class_scores
+from madclip.scores import abnormal_logit, class_scores, directions
 from madclip_runtime.manifest import Calibration, DataCard
 
 __all__ = ["Trained", "train"]
@@ -35,6 +35,7 @@ class Trained:
 
     adapters: DualBranchAdapters
     prompts: PromptLearner
+    method: MethodConfig
 
 
 @dataclass(frozen=True)
@@ -79,20 +80,13 @@ def _expand(loaded: Loaded, generator: torch.Generator) -> tuple[Tensor, Tensor]
 
 
 def _fresh(encoder: Encoder, method: MethodConfig, width: int, generator: torch.Generator, seed: int) -> Trained:
-    tower = TextTower(encoder)
-    prompts = PromptLearner(tower, method.objective, context_vectors=method.context_vectors, generator=generator)
+    prompts = PromptLearner(TextTower(encoder), method, generator)
     with torch.no_grad():
         embed_dim = len(prompts()[0])
     with torch.random.fork_rng(devices=[]):  # Linear's own initialisation draws from the global generator
         torch.manual_seed(seed)
-        adapters = DualBranchAdapters(
-            width,
-            embed_dim,
-            len(encoder.spec.taps),
-            negative_slope=method.negative_slope,
-            eps=method.token_norm_eps,
-        )
-    return Trained(adapters, prompts)
+        adapters = DualBranchAdapters(width, embed_dim, len(encoder.spec.taps), method)
+    return Trained(adapters, prompts, method)
 
 
 def _fit(trained: Trained, data: _Batchable, config: TrainConfig, generator: torch.Generator, say: Say) -> None:
@@ -111,15 +105,15 @@ def _fit(trained: Trained, data: _Batchable, config: TrainConfig, generator: tor
 
 
 def _loss(trained: Trained, data: _Batchable, indices: Tensor) -> Tensor:
-    """Sum over levels of Dice + Focal + SigLIP; image-only sets train on SigLIP alone."""
-    t_n, t_ab = trained.prompts()
-    w = t_n - t_ab
+    """Sum over levels of Dice + Focal + image loss; image-only sets train on the image loss alone."""
+    d_n, d_ab = directions(*trained.prompts(), subtraction=trained.method.subtraction)
+    image_loss = {"siglip": siglip_loss, "softmax": softmax_loss}[trained.method.image_loss]
     labels = data.labels[indices]
     masks = data.masks[indices]
     total = torch.zeros(())
     for normal, abnormal in trained.adapters(data.features.batch(indices)):
-        det, seg = class_scores(normal, abnormal, w).unbind(dim=2)
-        total = total + siglip_loss(det, labels)
+        det, seg = class_scores(normal, abnormal, d_n, d_ab).unbind(dim=2)
+        total = total + image_loss(det, labels)
         if data.has_masks:
             logit = abnormal_logit(seg)
             grid = round(logit.shape[1] ** 0.5)

@@ -102,7 +102,9 @@ def _colour_files() -> list[GoodFile]:
         GoodFile("palette.png", saved(indexed, "PNG"), palette[grey % 4]),
         GoodFile("grey.jpg", saved(smooth[:, :, 0], "JPEG", quality=98), grey_as_rgb(smooth[:, :, 0]), within=3),
         GoodFile("rgb.jpg", saved(smooth, "JPEG", quality=98, subsampling=0), smooth, within=5),
-        GoodFile("progressive.jpg", saved(smooth, "JPEG", quality=98, subsampling=0, progressive=True), smooth, within=5),
+        GoodFile(
+            "progressive.jpg", saved(smooth, "JPEG", quality=98, subsampling=0, progressive=True), smooth, within=5
+        ),
         GoodFile("cmyk.jpg", saved(ink, "JPEG", quality=98), 255 - smooth, (WITHOUT_PROFILE,), within=5),
     ]
 

@@ -1,8 +1,9 @@
 """The fused graph as a PyTorch module: uint8 pixels in, score and map out, nothing else inside.
 
-Kept: the image tower up to its last tap, both adapter branches, w = t_n − t_ab. Gone: the text tower, the pooled head,
-the second softmax channel (a sigmoid of the difference is the same number), and the det heads where the score is the
-map's maximum. This module is only ever traced; the one that trains is madclip.model.Model.
+Kept: the image tower up to its last tap, both adapter branches, the two directions the text comes down to. Gone: the
+text tower, the pooled head, the second softmax channel (a sigmoid of the difference is the same number), and the det
+heads where the score is the map's maximum. This module is only ever traced; the one that trains is
+madclip.model.Model.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from madclip.adapters import Adapter
 from madclip.model import Model
+from madclip.scores import directions
 from madclip_export.tower import prepare_tower
 
 __all__ = ["FusedDetector"]
@@ -39,10 +41,10 @@ class FusedDetector(nn.Module):
         self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
         self.register_buffer("shift", (-mean / std).view(1, 3, 1, 1))
         self.tower = prepare_tower(copy.deepcopy(model.encoder.visual), half=half)
-        w = (model.t_normal - model.t_abnormal)[:, None]
+        vectors = directions(model.t_normal, model.t_abnormal, subtraction=model.subtraction)
         branches = zip(model.adapters.normal, model.adapters.abnormal, strict=True)
         self.levels = nn.ModuleList(
-            FusedLevel(normal, abnormal, w, needs_det=self.needs_det, half=half)  # type: ignore[arg-type]
+            FusedLevel(normal, abnormal, vectors, needs_det=self.needs_det, half=half)  # type: ignore[arg-type]
             for normal, abnormal in branches
         )
 
@@ -75,17 +77,20 @@ class FusedDetector(nn.Module):
 class FusedLevel(nn.Module):
     """Both branches of one tap: tokens [N, L, d] → abnormal logits float32 [N, L]: seg, and det if asked."""
 
-    def __init__(self, normal: Adapter, abnormal: Adapter, w: Tensor, *, needs_det: bool, half: bool) -> None:
+    def __init__(
+        self, normal: Adapter, abnormal: Adapter, vectors: tuple[Tensor, Tensor], *, needs_det: bool, half: bool
+    ) -> None:
+        """vectors: what the text comes down to, float [e] each (madclip.scores.directions)."""
         super().__init__()
         self.shared: Tensor
-        self.w: Tensor
         self.slope, self.eps, self.half_precision = normal.negative_slope, normal.eps, half
         dtype = torch.float16 if half else torch.float32
-        # One product for both branches' shared layers; w stays a (e, 1) matrix, which every runtime multiplies well.
+        # One product for both branches' shared layers; a direction stays a (e, 1) matrix, which every runtime likes.
         self.register_buffer("shared", torch.cat([normal.shared.weight, abnormal.shared.weight]).T.to(dtype))
         self.register_buffer("seg_normal", normal.seg.weight.T.to(dtype))
         self.register_buffer("seg_abnormal", abnormal.seg.weight.T.to(dtype))
-        self.register_buffer("w", w)
+        self.register_buffer("to_normal", vectors[0][:, None])
+        self.register_buffer("to_abnormal", vectors[1][:, None])
         self.needs_det = needs_det
         if needs_det:
             self.register_buffer("det_normal", normal.det.weight.T.to(dtype))
@@ -100,17 +105,17 @@ class FusedLevel(nn.Module):
 
     def _logit(self, normal: Tensor, abnormal: Tensor, head: str) -> Tensor:
         parts = [
-            self._similarity(x, self.get_buffer(f"{head}_{branch}"))
+            self._similarity(x, self.get_buffer(f"{head}_{branch}"), self.get_buffer(f"to_{branch}"))
             for branch, x in (("normal", normal), ("abnormal", abnormal))
         ]
-        return -(parts[0] + parts[1])
+        return parts[1] - parts[0]
 
     def _normalise(self, x: Tensor) -> Tensor:
         normal = F.layer_norm(x.float(), x.shape[-1:], eps=self.eps)
         return normal.half() if self.half_precision else normal
 
-    def _similarity(self, x: Tensor, head: Tensor) -> Tensor:
-        """(o / ‖o‖)·w, with the norm and the product in float32."""
+    def _similarity(self, x: Tensor, head: Tensor, direction: Tensor) -> Tensor:
+        """(o / ‖o‖)·d, with the norm and the product in float32."""
         o = F.leaky_relu(x @ head, self.slope).float()
         norm = o.square().sum(-1).sqrt().clamp_min(_LEAST_NORM)
-        return (o @ self.w)[..., 0] / norm
+        return (o @ direction)[..., 0] / norm

@@ -142,7 +142,7 @@ def _forget_normalisation(module: FusedDetector) -> None:
 
 
 def _make_nan(module: FusedDetector) -> None:
-    module.levels[0].w[0] = float("nan")  # type: ignore[index]
+    module.levels[0].to_normal[0] = float("nan")  # type: ignore[index]
 
 
 @pytest.mark.parametrize("sabotage", [_flip_weight, _change_epsilon, _swap_adapters, _forget_normalisation])

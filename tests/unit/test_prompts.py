@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from madclip.config import MethodConfig
 from madclip.encoder import Encoder
-from madclip.prompts import ABNORMAL_STATES, NORMAL_STATES, PromptLearner, TextTower
+from madclip.prompts import ABNORMAL_STATES, NORMAL_STATES, PHOTO_TEMPLATES, PromptLearner, TextTower
 from madclip_runtime.errors import UsageError
 
 
 def _learner(encoder: Encoder, draw: torch.Generator, vectors: int = 8) -> PromptLearner:
-    return PromptLearner(TextTower(encoder), "Brain", context_vectors=vectors, generator=draw)
+    return PromptLearner(TextTower(encoder), MethodConfig("Brain", context_vectors=vectors), draw)
 
 
 def test_seven_states_a_class() -> None:
@@ -57,4 +58,23 @@ def test_gradients_reach_every_vector_and_nothing_else(mini_encoder: Encoder, dr
 
 def test_an_objective_too_long_for_the_tower_is_refused(mini_encoder: Encoder, draw: torch.Generator) -> None:
     with pytest.raises(UsageError, match="tokens"):
-        PromptLearner(TextTower(mini_encoder), "very " * 80, context_vectors=8, generator=draw)
+        PromptLearner(TextTower(mini_encoder), MethodConfig("very " * 80), draw)
+
+
+def test_fixed_prompts_are_templates_times_states_through_open_clip(
+    mini_encoder: Encoder, draw: torch.Generator
+) -> None:
+    import open_clip
+
+    assert len(PHOTO_TEMPLATES) == len(set(PHOTO_TEMPLATES)) == 35
+    fixed = PromptLearner(TextTower(mini_encoder), MethodConfig("Brain", prompts="fixed"), draw)
+    half = PromptLearner(TextTower(mini_encoder), MethodConfig("Brain", prompts="abnormal"), draw)
+    tokenizer = open_clip.SimpleTokenizer(context_length=77)
+    for got, states in zip(fixed(), (NORMAL_STATES, ABNORMAL_STATES), strict=True):
+        texts = [t.format(s=state.format(o="Brain")) for state in states for t in PHOTO_TEMPLATES]
+        with torch.no_grad():
+            each = F.normalize(mini_encoder.clip.encode_text(tokenizer(texts)), dim=-1)  # type: ignore[operator]
+        assert torch.allclose(got, F.normalize(each.mean(0), dim=0), atol=1e-5)
+    assert fixed.context.numel() == 0 and half.context.shape[0] == 1
+    assert torch.equal(half()[0], fixed()[0]) and not torch.allclose(half()[1], fixed()[1])
+    assert not half()[0].requires_grad and half()[1].requires_grad

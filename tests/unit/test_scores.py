@@ -22,9 +22,9 @@ def _random(seed: int, tokens: int, width: int) -> tuple[torch.Tensor, ...]:
 def test_one_channel_equals_two(seed: int, grid: int, width: int) -> None:
     o_n, o_ab, t_n, t_ab = _random(seed, grid * grid, width)
     reference = scores.reference_scores(o_n, o_ab, t_n, t_ab)
-    w = t_n - t_ab
-    assert torch.allclose(scores.class_scores(o_n, o_ab, w), reference, atol=1e-12)
-    logit = scores.abnormal_logit(scores.class_scores(o_n, o_ab, w))
+    got = scores.class_scores(o_n, o_ab, *scores.directions(t_n, t_ab))
+    assert torch.allclose(got, reference, atol=1e-12)
+    logit = scores.abnormal_logit(got)
     assert torch.allclose(logit.sigmoid(), reference.softmax(-1)[..., 1], atol=1e-12)
     one = scores.upsample(logit, 24)[:, 0].sigmoid()
     assert torch.allclose(one, scores.level_map(reference, 24), atol=1e-12)
@@ -46,7 +46,7 @@ def test_upsampling_keeps_rows_rows_and_corners_corners() -> None:
 
 def test_a_zero_feature_gives_a_finite_score() -> None:
     zero = torch.zeros(1, 4, 8)
-    assert torch.isfinite(scores.class_scores(zero, zero, torch.ones(8))).all()
+    assert torch.isfinite(scores.class_scores(zero, zero, torch.ones(8), torch.ones(8))).all()
 
 
 def test_the_hand_made_gradient_is_autograds() -> None:
@@ -62,10 +62,19 @@ def test_the_hand_made_gradient_is_autograds() -> None:
 
 def test_an_adapter_is_the_papers_formula_layer_by_layer(draw: torch.Generator) -> None:
     from madclip.adapters import Adapter
+    from madclip.config import MethodConfig
 
-    adapter = Adapter(6, 4).double()
+    adapter = Adapter(6, 4, MethodConfig("x")).double()
     x = torch.randn(2, 3, 6, generator=draw, dtype=torch.float64)
     hidden = F.leaky_relu(x @ adapter.shared.weight.T, 0.01)
     hidden = (hidden - hidden.mean(-1, keepdim=True)) / (hidden.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
     det, seg = (F.leaky_relu(hidden @ head.weight.T, 0.01) for head in (adapter.det, adapter.seg))
     assert torch.allclose(adapter(x), torch.stack([det, seg], dim=2), atol=1e-12)
+
+
+def test_without_subtraction_it_is_ablation_d() -> None:
+    o_n, o_ab, t_n, t_ab = _random(1, 4, 6)
+    reference = scores.reference_scores(o_n, o_ab, t_n, t_ab, subtraction=False)
+    assert torch.allclose(reference[..., 0], F.normalize(o_n, dim=-1) @ t_n)
+    got = scores.class_scores(o_n, o_ab, *scores.directions(t_n, t_ab, subtraction=False))
+    assert torch.allclose(got, reference, atol=1e-12)

@@ -1,0 +1,201 @@
+"""The engine: what it promises about its outputs, and what it refuses instead of guessing."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from bundle_edits import replace_file
+from image_files import noise
+
+from madclip_runtime.bundle import MODEL, Bundle
+from madclip_runtime.engines import ENGINES, check_outputs, load_engine
+from madclip_runtime.errors import BundleRefused, EngineRefused, UsageError
+
+Arrays = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+def answers(count: int = 2, size: int = 4) -> Arrays:
+    return np.full(count, 0.5, np.float32), np.full((count, size, size), 0.5, np.float32)
+
+
+def test_outputs_in_range_pass_with_a_hair_of_rounding() -> None:
+    scores, maps = answers()
+    scores[0], maps[1, 2, 3] = 1.0005, -0.0005
+    check_outputs(scores, maps, 2, 4, "test")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1.01, -0.01, 255.0])
+@pytest.mark.parametrize("where", ["score", "map"])
+def test_an_impossible_number_anywhere_is_refused(where: str, value: float) -> None:
+    scores, maps = answers()
+    target = scores if where == "score" else maps
+    target.flat[-1] = value
+    with pytest.raises(EngineRefused, match="instead of 0–1"):
+        check_outputs(scores, maps, 2, 4, "test")
+
+
+@pytest.mark.parametrize(("count", "size"), [(3, 4), (1, 4), (2, 5)])
+def test_another_shape_is_refused(count: int, size: int) -> None:
+    with pytest.raises(EngineRefused, match="outputs of shape"):
+        check_outputs(*answers(count, size), 2, 4, "test")
+
+
+def test_a_score_per_image_and_not_a_column() -> None:
+    scores, maps = answers()
+    with pytest.raises(EngineRefused):
+        check_outputs(scores[:, None], maps, 2, 4, "test")
+
+
+def test_what_runs_is_said(tiny_bundle: Path) -> None:
+    import onnxruntime
+
+    info = load_engine(Bundle.load(tiny_bundle)).info
+    assert (info.name, info.device, info.precision) == ("onnxruntime-cpu", "CPU", "fp32")
+    assert info.library == f"onnxruntime {onnxruntime.__version__}"
+
+
+def test_an_unknown_engine_is_a_usage_error(tiny_bundle: Path) -> None:
+    with pytest.raises(UsageError, match="choose from: cpu"):
+        load_engine(Bundle.load(tiny_bundle), "cuda")
+    assert ENGINES == ("cpu",)
+
+
+def test_a_missing_library_names_the_pip_line(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineRefused) as caught:
+        load_engine(Bundle.load(tiny_bundle))
+    assert caught.value.do == 'pip install "madclip-runtime[cpu]"'
+
+
+def test_a_batch_gives_what_singles_give(tiny_bundle: Path) -> None:
+    engine = load_engine(Bundle.load(tiny_bundle))
+    images = np.stack([noise(32, 32, seed=seed) for seed in range(7)])
+    scores, maps = engine.run(images)
+    for index in range(7):
+        score, heat = engine.run(images[index : index + 1])
+        assert score[0] == scores[index]
+        np.testing.assert_array_equal(heat[0], maps[index])
+
+
+def test_two_hundred_repeats_give_one_answer_bit_for_bit(tiny_bundle: Path) -> None:
+    engine = load_engine(Bundle.load(tiny_bundle))
+    images = noise(32, 32)[None]
+    answers = [b"".join(array.tobytes() for array in engine.run(images)) for _ in range(200)]
+    assert len(set(answers)) == 1
+
+
+def test_images_of_another_size_are_refused(tiny_bundle: Path) -> None:
+    with pytest.raises(EngineRefused, match="onnxruntime-cpu"):
+        load_engine(Bundle.load(tiny_bundle)).run(noise(16, 16)[None])
+
+
+def _change_graph(bundle: Path, change: Callable[[Any], object]) -> Bundle:
+    import onnx
+
+    model = onnx.load(bundle / MODEL)
+    change(model.graph)
+    replace_file(bundle, MODEL, model.SerializeToString())
+    return Bundle.load(bundle)
+
+
+def _rename_output(graph: Any) -> None:
+    graph.output[0].name = graph.node[3].output[0] = "probability"
+
+
+def _rename_input(graph: Any) -> None:
+    graph.input[0].name = graph.node[0].input[0] = "pixel_values"
+
+
+def _drop_map(graph: Any) -> None:
+    del graph.output[1]
+
+
+def _float_input(graph: Any) -> None:
+    graph.input[0].type.tensor_type.elem_type = 1
+
+
+def _other_size(graph: Any) -> None:
+    for value in (graph.input[0], graph.output[1]):
+        for index in (1, 2):
+            value.type.tensor_type.shape.dim[index].dim_value = 48
+
+
+@pytest.mark.parametrize("change", [_rename_output, _rename_input, _drop_map, _float_input, _other_size])
+def test_a_graph_with_another_face_is_refused(tiny_bundle: Path, change: Callable[[Any], object]) -> None:
+    with pytest.raises(BundleRefused, match="its inputs and outputs are"):
+        load_engine(_change_graph(tiny_bundle, change))
+
+
+@pytest.mark.parametrize("data", [b"", b"not an ONNX file", bytes(5000)])
+def test_what_is_no_graph_is_refused(tiny_bundle: Path, data: bytes) -> None:
+    replace_file(tiny_bundle, MODEL, data)
+    with pytest.raises(BundleRefused) as caught:
+        load_engine(Bundle.load(tiny_bundle))
+    assert caught.value.line().isprintable()
+
+
+def test_a_graph_that_answers_outside_0_to_1_is_refused(tiny_bundle: Path) -> None:
+    """The same graph dividing by 1 instead of 255: brightness in levels."""
+
+    def divide_by_one(graph: Any) -> None:
+        graph.initializer[0].raw_data = np.float32(1).tobytes()
+
+    engine = load_engine(_change_graph(tiny_bundle, divide_by_one))
+    engine.run(np.zeros((1, 32, 32, 3), np.uint8))
+    with pytest.raises(EngineRefused, match=r"to 9\.0 instead of 0–1"):
+        engine.run(np.full((1, 32, 32, 3), 9, np.uint8))
+
+
+def test_a_graph_that_answers_nan_is_refused(tiny_bundle: Path) -> None:
+    def divide_by_zero(graph: Any) -> None:
+        graph.initializer[0].raw_data = np.float32(0).tobytes()
+
+    engine = load_engine(_change_graph(tiny_bundle, divide_by_zero))
+    with pytest.raises(EngineRefused, match="instead of 0–1"):
+        engine.run(np.zeros((1, 32, 32, 3), np.uint8))  # 0 / 0
+
+
+def _fake_library(providers: list[str], run: Callable[..., object]) -> ModuleType:
+    """An onnxruntime that lies: another provider became active, or running fails."""
+
+    def end(name: str, kind: str, *shape: int) -> SimpleNamespace:
+        return SimpleNamespace(name=name, type=f"tensor({kind})", shape=["N", *shape])
+
+    session = SimpleNamespace(
+        get_providers=lambda: providers,
+        get_inputs=lambda: [end("image", "uint8", 32, 32, 3)],
+        get_outputs=lambda: [end("score", "float"), end("map", "float", 32, 32)],
+        run=run,
+    )
+    library = ModuleType("onnxruntime")
+    vars(library).update(
+        __version__="0.0-fake",
+        SessionOptions=lambda: SimpleNamespace(intra_op_num_threads=0),
+        InferenceSession=lambda *_, **__: session,
+    )
+    return library
+
+
+def test_another_provider_than_asked_for_is_refused(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = _fake_library(["AzureExecutionProvider", "CPUExecutionProvider"], lambda *_: answers())
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    with pytest.raises(EngineRefused, match=r"activated .*Azure"):
+        load_engine(Bundle.load(tiny_bundle))
+
+
+def test_a_library_that_fails_or_lies_while_running_is_refused(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory\nsecond line")
+
+    for run, word in ((fail, "out of memory"), (lambda *_: answers(1, 4), "outputs of shape")):
+        monkeypatch.setitem(sys.modules, "onnxruntime", _fake_library(["CPUExecutionProvider"], run))
+        with pytest.raises(EngineRefused, match=word) as caught:
+            load_engine(Bundle.load(tiny_bundle)).run(np.zeros((1, 32, 32, 3), np.uint8))
+        assert caught.value.line().isprintable()
