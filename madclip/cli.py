@@ -42,6 +42,9 @@ def train(
     subtraction: Annotated[bool, typer.Option(help="subtract the opposite class; not: ablation d")] = True,
     loss: Annotated[str, typer.Option(help="image loss: siglip, or softmax (ablation e)")] = "siglip",
     heads: Annotated[str, typer.Option(help="separate, or common (ablation f)")] = "separate",
+    shot_list: Annotated[Path | None, typer.Option(help="shots by a list in the authors' format")] = None,
+    list_index: Annotated[int, typer.Option(help="which lines of that list, n-I and a-I")] = 0,
+    allow_unbalanced: Annotated[bool, typer.Option("--allow-unbalanced", help="the list may be uneven")] = False,
     feature_memory_gb: Annotated[float, typer.Option(help="features past this go to a file")] = 4.0,
 ) -> None:
     """Learn adapters and prompts from a few labelled images."""
@@ -51,7 +54,14 @@ def train(
     from madclip.train import train as run
 
     _check_parent(out)
-    config = TrainConfig(shots=shots, seed=seed, epochs=epochs)
+    config = TrainConfig(
+        shots=shots,
+        seed=seed,
+        epochs=epochs,
+        shot_list=str(shot_list or ""),
+        list_index=list_index,
+        allow_unbalanced=allow_unbalanced,
+    )
     dataset = open_dataset(data)
     named, known = objective_for(dataset.name)
     method = MethodConfig(
@@ -67,7 +77,9 @@ def train(
     checkpoint = run(dataset, loaded, method, config, budget_bytes=int(feature_memory_gb * 1e9), say=_say)
     checkpoint.save(out)
     _say(f"{checkpoint.card.calibration.reason}")
-    print(f"{out}: trained on {shots} + {shots} images in {time.perf_counter() - start:.1f} s")
+    made = checkpoint.card.data
+    counts = f"{made.normal_shots} normal and {made.abnormal_shots} abnormal images"
+    print(f"{out}: trained on {counts} in {time.perf_counter() - start:.1f} s")
 
 
 @app.command()

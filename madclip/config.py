@@ -92,7 +92,11 @@ class MethodConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How the adapters and prompts are learned (paper section 3)."""
+    """How the adapters and prompts are learned (paper section 3).
+
+    shots: of each class, drawn by seed; or by the line `list_index` of the file `shot_list`, whose own counts then
+    rule. allow_unbalanced: whether such a list may give the classes different counts.
+    """
 
     shots: int = 16
     seed: int = 111
@@ -100,6 +104,9 @@ class TrainConfig:
     batch_size: int = 16
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.5, 0.999)
+    shot_list: str = ""
+    list_index: int = 0
+    allow_unbalanced: bool = False
 
     def __post_init__(self) -> None:
         for name, value, least in (("--shots", self.shots, 1), ("--epochs", self.epochs, 1), ("--seed", self.seed, 0)):

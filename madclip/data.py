@@ -17,7 +17,7 @@ from madclip_runtime.errors import InputRefused, UsageError
 from madclip_runtime.imaging import SUFFIXES, read_image
 from madclip_runtime.preprocess import to_model_input
 
-__all__ = ["Case", "Dataset", "Loaded", "choose_shots", "load_cases", "open_dataset"]
+__all__ = ["Case", "Dataset", "Loaded", "choose_shots", "listed_shots", "load_cases", "open_dataset"]
 
 _PHANTOM_CARD = "phantoms.json"
 
@@ -89,6 +89,28 @@ def choose_shots(cases: tuple[Case, ...], shots: int, seed: int) -> tuple[tuple[
     return tuple(chosen), tuple(case for case in cases if case.image not in taken)
 
 
+def listed_shots(cases: tuple[Case, ...], file: Path, index: int) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """Shots by a list in the authors' format: lines `n-<index>: file …` and `a-<index>: file …`; and all the others.
+
+    Raises: InputRefused where the list lacks the index, names a file twice, or one that valid/ doesn't hold.
+    """
+    by_key = {(case.abnormal, case.image.name): case for case in cases}
+    chosen: list[Case] = []
+    for letter, abnormal in (("n", False), ("a", True)):
+        names = _line_of(file, f"{letter}-{index}")
+        missing = [name for name in names if (abnormal, name) not in by_key]
+        if missing or len(set(names)) != len(names):
+            why = (
+                f"{len(missing)} of its files are not in valid/: {', '.join(missing[:5])}"
+                if missing
+                else "a file twice"
+            )
+            raise InputRefused(f"{file}, {letter}-{index}", why, "use the list that belongs to this data set")
+        chosen += [by_key[abnormal, name] for name in names]
+    taken = {case.image for case in chosen}
+    return tuple(chosen), tuple(case for case in cases if case.image not in taken)
+
+
 def load_cases(cases: tuple[Case, ...], size: int) -> Loaded:
     """Read and preprocess every case. Raises: InputRefused listing all that can't be used, not only the first."""
     images, masks, faults = [], [], []
@@ -103,6 +125,17 @@ def load_cases(cases: tuple[Case, ...], size: int) -> Loaded:
         raise InputRefused(f"{len(faults)} of {len(cases)} images", "; ".join(faults[:10]), "mend or remove them")
     labels = np.array([case.abnormal for case in cases], dtype=np.int64)
     return Loaded(np.stack(images), labels, np.stack(masks))
+
+
+def _line_of(file: Path, key: str) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputRefused(str(file), str(error), "give a list in the authors' format (docs/data.md)") from None
+    found = [line.partition(":")[2].split() for line in lines if line.partition(":")[0].strip() == key]
+    if len(found) != 1 or not found[0]:
+        raise InputRefused(str(file), f"has {len(found)} filled lines {key}:", "choose another --list-index")
+    return found[0]
 
 
 def _split(folder: Path, *, masks: bool) -> tuple[Case, ...]:

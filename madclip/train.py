@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,13 +16,14 @@ from madclip.augment import VARIANTS, augment
 from madclip.calibrate import calibrate
 from madclip.checkpoint import Card, Checkpoint
 from madclip.config import MethodConfig, TrainConfig
-from madclip.data import Dataset, Loaded, choose_shots, load_cases
+from madclip.data import Case, Dataset, Loaded, choose_shots, listed_shots, load_cases
 from madclip.encoder import Encoder
 from madclip.features import FeatureStore
 from madclip.losses import segmentation_loss, siglip_loss, softmax_loss
 from madclip.model import to_unit_floats
 from madclip.prompts import PromptLearner, TextTower
 from madclip.scores import abnormal_logit, class_scores, directions
+from madclip_runtime.errors import UsageError
 from madclip_runtime.manifest import Calibration, DataCard
 
 __all__ = ["Trained", "train"]
@@ -55,7 +57,7 @@ def train(
 
     Raises: InputRefused, UsageError.
     """
-    shots, rest = choose_shots(dataset.valid, config.shots, config.seed)
+    shots, rest = _choose(dataset, config)
     size = encoder.spec.image_size
     loaded = load_cases(shots, size)
     held_out = load_cases(rest, size) if rest else None
@@ -68,7 +70,19 @@ def train(
         say(f"features of {len(images)} images, {length} tokens × {width} a tap: {where}")
         labels = torch.from_numpy(loaded.labels).float().repeat_interleave(VARIANTS)
         _fit(trained, _Batchable(features, masks, labels, dataset.masks), config, generator, say)
-    return _checkpoint(trained, dataset, encoder, method, config, held_out, width)
+    data = _data_card(dataset, method, config, loaded)
+    return _calibrated(_draft(trained, encoder, config, data, width), encoder, held_out)
+
+
+def _choose(dataset: Dataset, config: TrainConfig) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    if not config.shot_list:
+        return choose_shots(dataset.valid, config.shots, config.seed)
+    shots, rest = listed_shots(dataset.valid, Path(config.shot_list), config.list_index)
+    abnormal = sum(case.abnormal for case in shots)
+    if 2 * abnormal != len(shots) and not config.allow_unbalanced:
+        counts = f"{len(shots) - abnormal} normal and {abnormal} abnormal shots"
+        raise UsageError(config.shot_list, f"{counts}; the method is made for equal counts", "--allow-unbalanced")
+    return shots, rest
 
 
 def _expand(loaded: Loaded, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -121,36 +135,26 @@ def _loss(trained: Trained, data: _Batchable, indices: Tensor) -> Tensor:
     return total
 
 
-def _checkpoint(
-    trained: Trained,
-    dataset: Dataset,
-    encoder: Encoder,
-    method: MethodConfig,
-    config: TrainConfig,
-    held_out: Loaded | None,
-    width: int,
-) -> Checkpoint:
+def _draft(trained: Trained, encoder: Encoder, config: TrainConfig, data: DataCard, width: int) -> Checkpoint:
+    """Everything but the thresholds, which need the finished model."""
     with torch.no_grad():
         t_normal, t_abnormal = trained.prompts()
     card = Card(
         encoder=encoder.spec,
-        method=method,
+        method=trained.method,
         train=config,
-        data=_data_card(dataset, method, config),
+        data=data,
         # The authors' rule: where there are masks the map is trained on them, and its maximum ranks images better.
-        image_score="map_max" if dataset.masks else "det",
+        image_score="map_max" if data.masks else "det",
         calibration=Calibration(reason="not calibrated yet"),
         width=width,
         embed_dim=len(t_normal),
     )
-    draft = Checkpoint(
-        card,
-        {name: tensor.detach().clone() for name, tensor in trained.adapters.state_dict().items()},
-        {name: tensor.detach().clone() for name, tensor in trained.prompts.state_dict().items()},
-        t_normal.clone(),
-        t_abnormal.clone(),
-    )
-    return _calibrated(draft, encoder, held_out)
+    states = [
+        {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        for module in (trained.adapters, trained.prompts)
+    ]
+    return Checkpoint(card, states[0], states[1], t_normal.clone(), t_abnormal.clone())
 
 
 def _calibrated(draft: Checkpoint, encoder: Encoder, held_out: Loaded | None) -> Checkpoint:
@@ -162,13 +166,13 @@ def _calibrated(draft: Checkpoint, encoder: Encoder, held_out: Loaded | None) ->
     return replace(draft, card=replace(draft.card, calibration=calibration))
 
 
-def _data_card(dataset: Dataset, method: MethodConfig, config: TrainConfig) -> DataCard:
+def _data_card(dataset: Dataset, method: MethodConfig, config: TrainConfig, shots: Loaded) -> DataCard:
     return DataCard(
         dataset=dataset.name,
         objective=method.objective,
         synthetic=dataset.synthetic,
-        normal_shots=config.shots,
-        abnormal_shots=config.shots,
+        normal_shots=int((shots.labels == 0).sum()),
+        abnormal_shots=int((shots.labels == 1).sum()),
         masks=dataset.masks,
         epochs=config.epochs,
         seed=config.seed,

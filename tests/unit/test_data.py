@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from madclip.config import objective_for
-from madclip.data import Dataset, choose_shots, load_cases, open_dataset
+from madclip.checkpoint import Checkpoint
+from madclip.config import MethodConfig, TrainConfig, objective_for
+from madclip.data import Dataset, choose_shots, listed_shots, load_cases, open_dataset
+from madclip.encoder import Encoder
+from madclip.train import train
 from madclip_runtime.errors import InputRefused, UsageError
 
 
@@ -92,3 +96,44 @@ def test_all_faults_are_listed_at_once(copy: Path) -> None:
 )
 def test_objective_by_name(name: str, objective: str, known: bool) -> None:
     assert objective_for(name) == (objective, known)
+
+
+def test_shots_by_a_list_in_the_authors_format(phantom_data: Dataset, tmp_path: Path) -> None:
+    file = tmp_path / "2-shot.txt"
+    file.write_text(
+        "n-0: normal_0003.png normal_0001.png\na-0: lesion_0000.png lesion_0005.png \n"
+        "n-1: normal_0002.png normal_0099.png\na-1: lesion_0001.png lesion_0001.png\n"
+    )
+    shots, rest = listed_shots(phantom_data.valid, file, 0)
+    names = [case.image.name for case in shots]
+    assert names == ["normal_0003.png", "normal_0001.png", "lesion_0000.png", "lesion_0005.png"]
+    assert len(rest) == 8 and not set(names) & {case.image.name for case in rest}
+    with pytest.raises(InputRefused, match=r"normal_0099\.png"):
+        listed_shots(phantom_data.valid, file, 1)
+    with pytest.raises(InputRefused, match="n-2"):
+        listed_shots(phantom_data.valid, file, 2)
+    with pytest.raises(InputRefused, match="No such file"):
+        listed_shots(phantom_data.valid, tmp_path / "none.txt", 0)
+
+
+def test_an_uneven_list_needs_a_word(phantom_data: Dataset, mini_encoder: Encoder, tmp_path: Path) -> None:
+    file = tmp_path / "uneven.txt"
+    file.write_text("n-0: normal_0000.png normal_0001.png\na-0: lesion_0000.png\n")
+    config = TrainConfig(seed=1, epochs=1, shot_list=str(file))
+
+    def run(config: TrainConfig) -> Checkpoint:
+        return train(phantom_data, mini_encoder, MethodConfig("Brain"), config, budget_bytes=10**9, say=lambda _: None)
+
+    with pytest.raises(UsageError, match="--allow-unbalanced"):
+        run(config)
+    card = run(dataclasses.replace(config, allow_unbalanced=True)).card
+    assert (card.data.normal_shots, card.data.abnormal_shots) == (2, 1)
+
+
+@pytest.mark.shared
+def test_the_authors_lists_name_files_that_are_there(shared: Path) -> None:
+    for file in sorted((shared / "reference/shots").glob("*-16.txt")):
+        dataset = open_dataset(shared / "data" / f"{file.name.removesuffix('-16.txt')}_AD")
+        for index in range(3):
+            shots, _ = listed_shots(dataset.valid, file, index)
+            assert len(shots) == 32
