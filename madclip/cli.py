@@ -13,6 +13,7 @@ import typer
 
 from madclip.config import DEFAULT_ENCODER
 from madclip_runtime.errors import EXIT_INTERRUPTED, MadclipError, OutputNotWritten, UsageError
+from madclip_runtime.manifest import Calibration
 
 __all__ = ["app", "main"]
 
@@ -76,7 +77,7 @@ def train(
     start = time.perf_counter()
     checkpoint = run(dataset, loaded, method, config, budget_bytes=int(feature_memory_gb * 1e9), say=_say)
     checkpoint.save(out)
-    _say(f"{checkpoint.card.calibration.reason}")
+    _say_calibration(checkpoint.card.calibration)
     made = checkpoint.card.data
     counts = f"{made.normal_shots} normal and {made.abnormal_shots} abnormal images"
     print(f"{out}: trained on {counts} in {time.perf_counter() - start:.1f} s")
@@ -161,6 +162,19 @@ def _check_parent(path: Path) -> None:
         raise OutputNotWritten(str(path), "its folder does not exist", f"mkdir -p {path.parent}")
     if path.is_dir():
         raise OutputNotWritten(str(path), "is a folder", "name a file")
+
+
+def _say_calibration(calibration: Calibration) -> None:
+    if not calibration.points:
+        _say(f"uncalibrated: {calibration.reason}")
+    for name, point in calibration.points.items():
+        sens, spec = point.sensitivity, point.specificity
+        _say(
+            f"{name}: threshold {point.threshold:.4f}; sensitivity {sens.k}/{sens.n} (≥ {100 * sens.low:.0f} %), "
+            f"specificity {spec.k}/{spec.n} (≥ {100 * spec.low:.0f} %) on {calibration.reason}"
+        )
+    for name, why in calibration.refused.items():
+        _say(f"{name} refused: {why}")
 
 
 def _say_encoder(name: str, random: bool) -> None:

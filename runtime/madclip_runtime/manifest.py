@@ -76,11 +76,15 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where thresholds come from. No points means: uncalibrated, raw scores only, and `reason` says why."""
+    """Where thresholds come from. No points means: uncalibrated, raw scores only, and `reason` says why.
+
+    refused: operating points the data can't support, each with the sentence why.
+    """
 
     reason: str
     points: dict[str, OperatingPoint] = field(default_factory=dict)
     default: str | None = None
+    refused: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.default is not None and self.default not in self.points:

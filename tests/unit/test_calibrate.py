@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from madclip.calibrate import MIN_PER_CLASS, calibrate
+from madclip.calibrate import GUARANTEE, MIN_PER_CLASS, calibrate
 
 
 def test_sixteen_of_sixteen_is_only_79_percent() -> None:
@@ -39,3 +39,33 @@ def test_no_threshold_has_a_higher_f1(seed: int, normal: int, abnormal: int, tie
     assert got == best
     assert point.sensitivity.k == ((scores >= point.threshold) & (labels == 1)).sum()
     assert point.sensitivity.low <= point.sensitivity.value <= point.sensitivity.high
+
+
+def test_what_the_data_cannot_support_is_refused_with_the_sentence_why() -> None:
+    labels = np.repeat([0, 1], 16)
+    calibration = calibrate(labels, np.linspace(0, 1, 32))
+    assert set(calibration.points) == {"f1"} and set(calibration.refused) == {"sens95", "spec95"}
+    assert "16 of 16" in calibration.refused["sens95"] and "≥ 79 %" in calibration.refused["sens95"]
+
+
+def test_seventy_two_without_an_error_are_enough_and_one_fewer_is_not() -> None:
+    for count, supported in ((72, True), (71, False)):
+        labels = np.repeat([0, 1], count)
+        points = calibrate(labels, np.linspace(0, 1, 2 * count)).points
+        assert ("sens95" in points) is supported and ("spec95" in points) is supported
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), overlap=st.floats(0.5, 3.0))
+def test_guaranteed_points_keep_their_word_and_no_neighbour_does_better(seed: int, overlap: float) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], (150, 130))
+    scores = 1 / (1 + np.exp(-(rng.normal(size=280) + (2 * labels - 1) * overlap)))
+    points = calibrate(labels, scores).points
+    if (sens := points.get("sens95")) is not None:
+        assert sens.sensitivity.low >= GUARANTEE
+        higher = scores[(labels == 1) & (scores >= sens.threshold)].min() + 1e-12
+        k = int(((scores >= higher) & (labels == 1)).sum())
+        assert k < sens.sensitivity.k, "a higher threshold loses an abnormal image"
+    if (spec := points.get("spec95")) is not None:
+        assert spec.specificity.low >= GUARANTEE
