@@ -85,30 +85,28 @@ def train(
 
 @app.command()
 def evaluate(
-    ckpt: Annotated[Path, typer.Option(help="checkpoint from madclip train")],
-    data: Annotated[Path, typer.Option(help="folder in the <Name>_AD layout; its test split is used")],
+    ckpt: Annotated[list[Path], typer.Option(help="checkpoint from madclip train; several: mean ± std over seeds")],
+    data: Annotated[list[Path], typer.Option(help="folder in the <Name>_AD layout, its test split; may be repeated")],
+    out: Annotated[Path | None, typer.Option(help="folder for tables, plots and pictures of the test images")] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="also write the figures here")] = None,
     weights: Annotated[str | None, typer.Option(help="the encoder's weights file, if it moved")] = None,
 ) -> None:
-    """Image and pixel AUROC on a data set's test images."""
-    from madclip.checkpoint import Checkpoint
-    from madclip.data import open_dataset
-    from madclip.evaluate import evaluate as run
-    from madclip_runtime.files import write_whole
+    """Image and pixel figures on the test images of one data set or several."""
+    from madclip.evaluation import evaluate_all, summary_lines
 
     if json_ is not None:
         _check_parent(json_)
-    result = run(Checkpoint.load(ckpt), open_dataset(data), weights=weights)
-    _say_encoder(result.encoder, result.encoder_random)
-    content = result.to_json()
-    if json_ is not None:
-        write_whole(json_, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-    pixel = "no masks" if result.pixel_auroc is None else f"{result.pixel_auroc:.2f} %"
-    kind = ", synthetic phantoms" if result.synthetic else ""
-    print(
-        f"{result.dataset} test ({result.normal} normal, {result.abnormal} abnormal{kind}): "
-        f"image AUROC {result.image_auroc:.2f} % by {result.image_score}, pixel AUROC {pixel}"
-    )
+    results = evaluate_all(ckpt, data, weights=weights, out=out, json_file=json_, say=_say)
+    for name, random in dict.fromkeys((r.checkpoint.card.encoder.name, r.encoder_random) for r in results):
+        _say_encoder(name, random)
+    for result in results:
+        for note in result.notes:
+            _say(f"{result.name} on {result.dataset}: {note}")
+        if len(results) > 1:
+            print(f"{result.name}:")
+        print("\n".join(result.lines()))
+    for line in summary_lines(results):
+        print(line)
 
 
 @app.command()

@@ -68,10 +68,11 @@ class Encoder(nn.Module):
         return length, width
 
 
-def load_encoder(name: str, weights: str | None) -> Encoder:
+def load_encoder(name: str, weights: str | None, *, quick_gelu: bool | None = None) -> Encoder:
     """name: an open_clip name, "hf-hub:…", "nano", or a config's path ending in .json.
 
-    weights: a file, a hub tag, "random", or None for the name's own. Raises: UsageError, InputRefused.
+    weights: a file, a hub tag, "random", or None for the name's own. quick_gelu: None follows the weights.
+    Raises: UsageError, InputRefused.
     """
     label, model_config = _resolve_name(name)
     reference = _resolve_weights(label, model_config, weights)
@@ -84,7 +85,7 @@ def load_encoder(name: str, weights: str | None) -> Encoder:
         taps=(),
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
-        quick_gelu=_wants_quick_gelu(label, model_config, reference),
+        quick_gelu=_wants_quick_gelu(label, model_config, reference) if quick_gelu is None else quick_gelu,
     )
     clip = _build(spec)
     preprocess = clip.visual.preprocess_cfg
