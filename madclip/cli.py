@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from importlib.metadata import entry_points
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from madclip.config import DEFAULT_ENCODER
+from madclip.prepare.command import app as _prepare
 from madclip_runtime.errors import EXIT_INTERRUPTED, MadclipError, OutputNotWritten, UsageError
 from madclip_runtime.manifest import Calibration
 
@@ -21,6 +21,7 @@ __all__ = ["app", "main"]
 _UsageFault: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(_prepare, name="prepare")
 
 
 @app.callback()
@@ -47,11 +48,15 @@ def train(
     list_index: Annotated[int, typer.Option(help="which lines of that list, n-I and a-I")] = 0,
     allow_unbalanced: Annotated[bool, typer.Option("--allow-unbalanced", help="the list may be uneven")] = False,
     feature_memory_gb: Annotated[float, typer.Option(help="features past this go to a file")] = 4.0,
+    feature_cache: Annotated[Path | None, typer.Option(help="folder where features are kept for other runs")] = None,
+    log: Annotated[Path | None, typer.Option(help="CSV with one line an epoch")] = None,
 ) -> None:
     """Learn adapters and prompts from a few labelled images."""
     from madclip.config import MethodConfig, TrainConfig, objective_for
     from madclip.data import open_dataset
     from madclip.encoder import load_encoder
+    from madclip.features import FeatureCache
+    from madclip.train import Surroundings
     from madclip.train import train as run
 
     _check_parent(out)
@@ -75,8 +80,16 @@ def train(
     if dataset.synthetic:
         _say("the data are synthetic phantoms, not patients")
     start = time.perf_counter()
-    checkpoint = run(dataset, loaded, method, config, budget_bytes=int(feature_memory_gb * 1e9), say=_say)
+    around = Surroundings(
+        budget_bytes=int(feature_memory_gb * 1e9),
+        cache=None if feature_cache is None else FeatureCache(feature_cache),
+        state=out.with_name(out.name + ".training"),
+        log=log,
+        say=_say,
+    )
+    checkpoint = run(dataset, loaded, method, config, around)
     checkpoint.save(out)
+    out.with_name(out.name + ".training").unlink(missing_ok=True)
     _say_calibration(checkpoint.card.calibration)
     made = checkpoint.card.data
     counts = f"{made.normal_shots} normal and {made.abnormal_shots} abnormal images"

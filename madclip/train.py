@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +21,17 @@ from madclip.checkpoint import Card, Checkpoint
 from madclip.config import MethodConfig, TrainConfig
 from madclip.data import Case, Dataset, Loaded, choose_shots, listed_shots, load_cases
 from madclip.encoder import Encoder
-from madclip.features import FeatureStore
+from madclip.features import FeatureCache, FeatureStore
 from madclip.losses import segmentation_loss, siglip_loss, softmax_loss
 from madclip.model import to_unit_floats
+from madclip.progress import TrainingLog, TrainingState
 from madclip.prompts import PromptLearner, TextTower
 from madclip.scores import abnormal_logit, class_scores, directions
 from madclip_runtime.errors import UsageError
 from madclip_runtime.manifest import Calibration, DataCard
+from madclip_runtime.schema import encode
 
-__all__ = ["Trained", "train"]
+__all__ = ["Surroundings", "Trained", "train"]
 
 Say = Callable[[str], None]
 
@@ -39,6 +44,10 @@ class Trained:
     prompts: PromptLearner
     method: MethodConfig
 
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Everything that moves, each once."""
+        return [*self.adapters.parameters(), *self.prompts.parameters()]
+
 
 @dataclass(frozen=True)
 class _Batchable:
@@ -50,26 +59,43 @@ class _Batchable:
     has_masks: bool
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run uses but doesn't depend on: memory, folders, and who listens.
+
+    budget_bytes: features past this go to a file. cache: where features are kept for other runs. state: where an
+    interrupted run is picked up. log: a CSV line an epoch.
+    """
+
+    budget_bytes: int = 4 * 10**9
+    cache: FeatureCache | None = None
+    state: Path | None = None
+    log: Path | None = None
+    say: Say = lambda _: None
+
+
 def train(
-    dataset: Dataset, encoder: Encoder, method: MethodConfig, config: TrainConfig, *, budget_bytes: int, say: Say
+    dataset: Dataset, encoder: Encoder, method: MethodConfig, config: TrainConfig, around: Surroundings
 ) -> Checkpoint:
     """Learn adapters and prompts; choose thresholds on validation images that were not shots; test images stay unseen.
 
-    Raises: InputRefused, UsageError.
+    Raises: InputRefused, UsageError, OutputNotWritten.
     """
     shots, rest = _choose(dataset, config)
     size = encoder.spec.image_size
     loaded = load_cases(shots, size)
     held_out = load_cases(rest, size) if rest else None
     generator = torch.Generator().manual_seed(config.seed)
-    images, masks = _expand(loaded, generator)
+    images, masks = _expand(loaded)
     length, width = encoder.tap_shape()
     trained = _fresh(encoder, method, width, generator, config.seed)
-    with FeatureStore.compute(encoder, images, budget_bytes=budget_bytes) as features:
+    with FeatureStore.compute(encoder, images, budget_bytes=around.budget_bytes, cache=around.cache) as features:
         where = f"{features.nbytes / 1e6:.0f} MB in {'a file' if features.on_disk else 'memory'}"
-        say(f"features of {len(images)} images, {length} tokens × {width} a tap: {where}")
+        reused = f", {features.reused} of them from the cache" if around.cache else ""
+        around.say(f"features of {len(images)} images, {length} tokens × {width} a tap: {where}{reused}")
         labels = torch.from_numpy(loaded.labels).float().repeat_interleave(VARIANTS)
-        _fit(trained, _Batchable(features, masks, labels, dataset.masks), config, generator, say)
+        state = _state(around, encoder, trained, config, loaded)
+        _fit(trained, _Batchable(features, masks, labels, dataset.masks), config, generator, state, around)
     data = _data_card(dataset, method, config, loaded)
     return _calibrated(_draft(trained, encoder, config, data, width), encoder, held_out)
 
@@ -85,9 +111,9 @@ def _choose(dataset: Dataset, config: TrainConfig) -> tuple[tuple[Case, ...], tu
     return shots, rest
 
 
-def _expand(loaded: Loaded, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _expand(loaded: Loaded) -> tuple[Tensor, Tensor]:
     pairs = [
-        augment(image, torch.from_numpy(mask).float(), generator)
+        augment(image, torch.from_numpy(mask).float())
         for image, mask in zip(to_unit_floats(loaded.images), loaded.masks, strict=True)
     ]
     return torch.cat([image for image, _ in pairs]), torch.cat([mask for _, mask in pairs])
@@ -103,19 +129,82 @@ def _fresh(encoder: Encoder, method: MethodConfig, width: int, generator: torch.
     return Trained(adapters, prompts, method)
 
 
-def _fit(trained: Trained, data: _Batchable, config: TrainConfig, generator: torch.Generator, say: Say) -> None:
-    parameters = [*trained.adapters.parameters(), *trained.prompts.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, betas=config.betas)
-    for epoch in tqdm(range(config.epochs), desc="training", unit="epoch", disable=None):
-        losses = []
-        for indices in torch.randperm(len(data.labels), generator=generator).split(config.batch_size):
-            optimiser.zero_grad(set_to_none=True)
-            loss = _loss(trained, data, indices)
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
+def _fit(
+    trained: Trained,
+    data: _Batchable,
+    config: TrainConfig,
+    generator: torch.Generator,
+    state: TrainingState | None,
+    around: Surroundings,
+) -> None:
+    optimiser = torch.optim.Adam(trained.parameters(), lr=config.learning_rate, betas=config.betas)
+    done = _resume(trained, optimiser, generator, state, around.say)
+    log = TrainingLog(around.log)
+    log.start(done)
+    epochs = tqdm(range(done, config.epochs), initial=done, total=config.epochs, desc="training", disable=None)
+    for epoch in epochs:
+        start = time.perf_counter()
+        loss = _epoch(trained, data, optimiser, config.batch_size, generator)
+        log.add(epoch + 1, loss, time.perf_counter() - start)
+        if state is not None and epoch + 1 < config.epochs:
+            state.save(_content(trained, optimiser, generator, epoch + 1))
         if epoch == 0 or epoch + 1 == config.epochs:
-            say(f"epoch {epoch + 1}/{config.epochs}: mean loss {np.mean(losses):.4f}")
+            around.say(f"epoch {epoch + 1}/{config.epochs}: mean loss {loss:.4f}")
+
+
+def _epoch(
+    trained: Trained, data: _Batchable, optimiser: torch.optim.Adam, batch: int, generator: torch.Generator
+) -> float:
+    losses = []
+    for indices in torch.randperm(len(data.labels), generator=generator).split(batch):
+        optimiser.zero_grad(set_to_none=True)
+        loss = _loss(trained, data, indices)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return float(np.mean(losses))
+
+
+def _state(
+    around: Surroundings, encoder: Encoder, trained: Trained, config: TrainConfig, shots: Loaded
+) -> TrainingState | None:
+    """The fingerprint is of everything that makes the numbers: pixels and masks of the shots, not their file names."""
+    if around.state is None:
+        return None
+    made_of = (encoder.spec.sha256, encode(encoder.spec), encode(trained.method), encode(config), torch.__version__)
+    digest = hashlib.sha256(repr(made_of).encode())
+    for array in (shots.images, shots.labels, shots.masks):
+        digest.update(array.tobytes())
+    return TrainingState(around.state, digest.hexdigest())
+
+
+def _content(trained: Trained, optimiser: torch.optim.Adam, generator: torch.Generator, epochs: int) -> dict[str, Any]:
+    return {
+        "epochs": epochs,
+        "adapters": trained.adapters.state_dict(),
+        "prompts": trained.prompts.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "generator": generator.get_state(),
+    }
+
+
+def _resume(
+    trained: Trained,
+    optimiser: torch.optim.Adam,
+    generator: torch.Generator,
+    state: TrainingState | None,
+    say: Say,
+) -> int:
+    """Epochs already done: 0, or what an interrupted run of the same making left."""
+    content = None if state is None else state.load()
+    if content is None:
+        return 0
+    trained.adapters.load_state_dict(content["adapters"])
+    trained.prompts.load_state_dict(content["prompts"])
+    optimiser.load_state_dict(content["optimiser"])
+    generator.set_state(content["generator"])
+    say(f"going on after epoch {content['epochs']} of an interrupted run")
+    return int(content["epochs"])
 
 
 def _loss(trained: Trained, data: _Batchable, indices: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from madclip.config import MethodConfig, TrainConfig
 from madclip.data import Dataset, open_dataset
 from madclip.encoder import Encoder, load_encoder
 from madclip.phantoms import write_phantoms
-from madclip.train import train
+from madclip.train import Surroundings, train
 
 MINI = {
     "embed_dim": 24,
@@ -50,7 +50,7 @@ def phantom_data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def mini_checkpoint(mini_encoder: Encoder, phantom_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two shots, one epoch, saved; four of each class were left for the threshold."""
     config = TrainConfig(shots=2, seed=5, epochs=1)
-    trained = train(phantom_data, mini_encoder, MethodConfig("Brain"), config, budget_bytes=10**9, say=lambda _: None)
+    trained = train(phantom_data, mini_encoder, MethodConfig("Brain"), config, Surroundings())
     path = tmp_path_factory.mktemp("checkpoint") / "mini.pt"
     trained.save(path)
     return path

@@ -14,7 +14,7 @@ from madclip.checkpoint import Checkpoint
 from madclip.config import EncoderSpec, MethodConfig, TrainConfig
 from madclip.data import Dataset
 from madclip.encoder import Encoder
-from madclip.train import train
+from madclip.train import Surroundings, train
 from madclip_runtime.errors import BundleRefused, UsageError
 
 
@@ -44,7 +44,7 @@ def test_a_reloaded_model_scores_the_same(mini_checkpoint: Path, mini_encoder: E
 def test_the_same_seed_gives_the_same_tensors(phantom_data: Dataset, mini_encoder: Encoder) -> None:
     def run(seed: int) -> Checkpoint:
         config = TrainConfig(shots=2, seed=seed, epochs=1)
-        return train(phantom_data, mini_encoder, MethodConfig("Brain"), config, budget_bytes=10**9, say=lambda _: None)
+        return train(phantom_data, mini_encoder, MethodConfig("Brain"), config, Surroundings())
 
     first, second, other = run(7), run(7), run(8)
     assert all(torch.equal(first.adapters[n], second.adapters[n]) for n in first.adapters)
@@ -122,7 +122,7 @@ def test_features_past_the_budget_go_to_a_file_and_change_nothing(phantom_data: 
     said: list[str] = []
     config = TrainConfig(shots=2, seed=5, epochs=1)
     run = [
-        train(phantom_data, mini_encoder, MethodConfig("Brain"), config, budget_bytes=budget, say=said.append)
+        train(phantom_data, mini_encoder, MethodConfig("Brain"), config, Surroundings(budget, say=said.append))
         for budget in (10**9, 1000)
     ]
     assert "in memory" in said[0] and any("in a file" in line for line in said)

@@ -11,8 +11,8 @@ from madclip.checkpoint import Checkpoint
 from madclip.config import MethodConfig, TrainConfig
 from madclip.data import load_cases, open_dataset
 from madclip.encoder import load_encoder
-from madclip.evaluate import evaluate
-from madclip.train import train
+from madclip.evaluation import evaluate
+from madclip.train import Surroundings, train
 from madclip_export.export import export_bundle
 from madclip_export.parity import LIMITS
 from madclip_runtime import Detector
@@ -27,7 +27,7 @@ def checkpoint(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder = load_encoder(str(weights / "deit-tiny-clip.json"), str(weights / "deit-tiny-clip.safetensors"))
     dataset = open_dataset(shared / "data/BrainBraTS_AD")
     config = TrainConfig(shots=4, seed=111, epochs=3)
-    done = train(dataset, encoder, MethodConfig("Brain"), config, budget_bytes=10**9, say=lambda _: None)
+    done = train(dataset, encoder, MethodConfig("Brain"), config, Surroundings())
     path = tmp_path_factory.mktemp("real") / "brats.pt"
     done.save(path)
     return path
@@ -62,7 +62,7 @@ def test_image_level_sets_train_on_siglip_alone(shared: Path) -> None:
     dataset = open_dataset(shared / "data/LungLC25000_AD")
     config = TrainConfig(shots=2, seed=111, epochs=2)
     method = MethodConfig("histopathological image")
-    done = train(dataset, encoder, method, config, budget_bytes=10**9, say=lambda _: None)
+    done = train(dataset, encoder, method, config, Surroundings())
     assert done.card.image_score == "det" and not done.card.data.masks
     result = evaluate(done, dataset)
     assert result.pixel_auroc is None and result.image_auroc > 70

@@ -13,7 +13,7 @@ from madclip.checkpoint import Checkpoint
 from madclip.config import MethodConfig, TrainConfig
 from madclip.data import Dataset
 from madclip.encoder import Encoder
-from madclip.train import train
+from madclip.train import Surroundings, train
 from madclip_export.graph import FusedDetector
 from madclip_runtime.errors import UsageError
 
@@ -32,7 +32,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 def test_trains_reloads_and_fuses(name: str, phantom_data: Dataset, mini_encoder: Encoder, tmp_path: Path) -> None:
     method = MethodConfig("Brain", **ABLATIONS[name])
     config = TrainConfig(shots=1, seed=3, epochs=1)
-    trained = train(phantom_data, mini_encoder, method, config, budget_bytes=10**9, say=lambda _: None)
+    trained = train(phantom_data, mini_encoder, method, config, Surroundings())
     trained.save(tmp_path / "x.pt")
     loaded = Checkpoint.load(tmp_path / "x.pt")
     assert loaded.card.method == method

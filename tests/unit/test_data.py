@@ -14,7 +14,7 @@ from madclip.checkpoint import Checkpoint
 from madclip.config import MethodConfig, TrainConfig, objective_for
 from madclip.data import Dataset, choose_shots, listed_shots, load_cases, open_dataset
 from madclip.encoder import Encoder
-from madclip.train import train
+from madclip.train import Surroundings, train
 from madclip_runtime.errors import InputRefused, UsageError
 
 
@@ -122,7 +122,7 @@ def test_an_uneven_list_needs_a_word(phantom_data: Dataset, mini_encoder: Encode
     config = TrainConfig(seed=1, epochs=1, shot_list=str(file))
 
     def run(config: TrainConfig) -> Checkpoint:
-        return train(phantom_data, mini_encoder, MethodConfig("Brain"), config, budget_bytes=10**9, say=lambda _: None)
+        return train(phantom_data, mini_encoder, MethodConfig("Brain"), config, Surroundings())
 
     with pytest.raises(UsageError, match="--allow-unbalanced"):
         run(config)
