@@ -34,10 +34,10 @@ class Adapter(nn.Module):
 
         Both heads in one product: two narrow ones take a third longer.
         """
-        hidden = F.leaky_relu(self.shared(tokens), self.negative_slope)
+        hidden = F.leaky_relu_(self.shared(tokens), self.negative_slope)
         hidden = F.layer_norm(hidden, hidden.shape[-1:], eps=self.eps)
         heads = F.linear(hidden, torch.cat([self.det.weight, self.seg.weight]))
-        return F.leaky_relu(heads, self.negative_slope).unflatten(-1, (2, -1))
+        return F.leaky_relu_(heads, self.negative_slope).unflatten(-1, (2, -1))
 
 
 class DualBranchAdapters(nn.Module):

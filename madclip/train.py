@@ -23,6 +23,7 @@ from madclip.data import Case, Dataset, Loaded, choose_shots, listed_shots, load
 from madclip.encoder import Encoder
 from madclip.features import FeatureCache, FeatureStore
 from madclip.losses import segmentation_loss, siglip_loss, softmax_loss
+from madclip.memory import keep_freed_memory
 from madclip.model import to_unit_floats
 from madclip.progress import TrainingLog, TrainingState
 from madclip.prompts import PromptLearner, TextTower
@@ -137,7 +138,8 @@ def _fit(
     state: TrainingState | None,
     around: Surroundings,
 ) -> None:
-    optimiser = torch.optim.Adam(trained.parameters(), lr=config.learning_rate, betas=config.betas)
+    keep_freed_memory()
+    optimiser = torch.optim.Adam(trained.parameters(), lr=config.learning_rate, betas=config.betas, fused=True)
     done = _resume(trained, optimiser, generator, state, around.say)
     log = TrainingLog(around.log)
     log.start(done)

@@ -73,6 +73,10 @@ class OperatingPoint:
     sensitivity: Proportion
     specificity: Proportion
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:  # else every image would silently get the same decision
+            raise ValueError(f"threshold must be in 0–1, got {self.threshold}")
+
 
 @dataclass(frozen=True)
 class Calibration:

@@ -2,7 +2,10 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,7 +36,9 @@ FULL = Manifest(
     precision="fp16",
     image_score="det",
     input=InputContract(240, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)),
-    calibration=Calibration("40 normal, 40 abnormal", {"balanced": OperatingPoint(0.41, HALF, HALF)}, "balanced"),
+    calibration=Calibration(
+        "40 normal, 40 abnormal", {"balanced": OperatingPoint(0.41, HALF, HALF)}, "balanced", {"sens95": "few"}
+    ),
     encoder=EncoderCard("nano", "random:7", "ab" * 32, True, (6, 12)),
     data=DataCard("phantoms", "bce", True, 16, 16, True, 20, 111),
     gates=(Gate("score", "torch fp32", "onnxruntime-cpu", 24, True, {"max": 1e-6}, {"max": 1e-4}),),
@@ -42,9 +47,15 @@ FULL = Manifest(
     files={"model.onnx": FileEntry("ef" * 32, 123)},
     notices=(NOTICE, "synthetic"),
 )
-FREE = ("$.versions.", "$.files.", "$.calibration.points.", "$.gates[0].measured.", "$.gates[0].limits.")
+FREE = (
+    *("$.versions.", "$.files.", "$.calibration.points.", "$.calibration.refused."),
+    *("$.gates[0].measured.", "$.gates[0].limits."),
+)
 """Below these, keys are names, not fields."""
-OPTIONAL = {"$.input.resize", "$.input.sixteen_bit", "$.calibration.points", "$.calibration.default", "$.notices"}
+OPTIONAL = {
+    *("$.input.resize", "$.input.sixteen_bit", "$.notices"),
+    *("$.calibration.points", "$.calibration.default", "$.calibration.refused"),
+}
 WRONG: dict[type, object] = {str: 5, int: "5", float: "0.5", bool: "true", dict: [], list: {}}
 
 
@@ -95,6 +106,13 @@ def test_round_trip_is_byte_identical() -> None:
     assert data.endswith(b"}\n") and json.loads(data)["format"] == FORMAT
 
 
+def test_the_bytes_do_not_depend_on_the_order_of_making() -> None:
+    versions = {"torch": "2", "onnx": "1"}
+    one = replace(FULL, versions=versions)
+    two = replace(FULL, versions=dict(reversed(versions.items())))
+    assert list(one.versions) != list(two.versions) and one.to_json() == two.to_json()
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_every_value_of_another_type_is_refused_with_its_path(path: str) -> None:
     document = plain()
@@ -120,9 +138,10 @@ def test_every_absent_key_is_refused_with_its_path(path: str) -> None:
 def test_absent_optional_keys_mean_their_defaults() -> None:
     document = plain()
     del document["notices"], document["input"]["resize"], document["input"]["sixteen_bit"]
-    del document["calibration"]["points"], document["calibration"]["default"]
+    for key in ("points", "default", "refused"):
+        del document["calibration"][key]
     read = Manifest.from_json(json.dumps(document).encode())
-    assert (read.notices, read.calibration.points, read.calibration.default) == ((NOTICE,), {}, None)
+    assert (read.notices, read.calibration) == ((NOTICE,), Calibration(FULL.calibration.reason))
     assert read.input == FULL.input
 
 
@@ -164,6 +183,8 @@ def test_other_formats_are_refused(kind: object) -> None:
         ("$.input.size", 2049, "16–2048"),
         ("$.input.resize", "nearest", "names a rule this runtime does not have"),
         ("$.input.sixteen_bit", "high-byte", "names a rule this runtime does not have"),
+        ("$.calibration.points.balanced.threshold", 1.01, "$.calibration.points.balanced: threshold must be in 0–1"),
+        ("$.calibration.points.balanced.threshold", -1, "$.calibration.points.balanced: threshold must be in 0–1"),
         ("$.calibration.default", "other", "'other' is not among its points"),
         ("$.notices", [], "notices must begin with 'research use, not a medical device'"),
         ("$.notices", ["approved"], "notices must begin with"),
@@ -200,13 +221,14 @@ NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 COUNTS = st.integers(0, 2**62)
 TEXTS = st.text(max_size=20)
 SHARES = st.builds(Proportion, COUNTS, COUNTS, NUMBERS, NUMBERS, NUMBERS)
-POINTS = st.dictionaries(TEXTS, st.builds(OperatingPoint, NUMBERS, SHARES, SHARES), max_size=2)
+POINTS = st.dictionaries(TEXTS, st.builds(OperatingPoint, st.floats(0, 1), SHARES, SHARES), max_size=2)
 
 
 @st.composite
 def calibrations(draw: st.DrawFn) -> Calibration:
     points = draw(POINTS)
-    return Calibration(draw(TEXTS), points, draw(st.sampled_from([None, *points])))
+    refused = draw(st.dictionaries(TEXTS, TEXTS, max_size=2))
+    return Calibration(draw(TEXTS), points, draw(st.sampled_from([None, *points])), refused)
 
 
 TRIPLES = st.tuples(NUMBERS, NUMBERS, NUMBERS)
@@ -253,3 +275,10 @@ def test_any_value_in_any_place_is_read_or_refused(path: str, value: object) -> 
         Manifest.from_json(json.dumps(document).encode())
     except SchemaError as error:
         assert str(error)
+
+
+def test_the_page_names_every_field() -> None:
+    """docs/bundle.md is what a stranger's reader is written from."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
+    fields = {path.rsplit(".", 1)[-1] for path in KEYS if not path.startswith(FREE)}
+    assert {field for field in fields if not re.search(rf"[`.]{field}[`.]", page)} == set()

@@ -211,3 +211,9 @@ def test_a_result_can_not_be_changed_only_copied(detector: Detector) -> None:
     with pytest.raises(AttributeError):
         result.score = 0.0  # type: ignore[misc]
     assert replace(result, score=0.0).score == 0.0
+
+
+def test_the_page_names_every_key() -> None:
+    """docs/result.md is what a stranger's script is written from."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "result.md").read_text(encoding="utf-8")
+    assert {key for key in KEYS if f"`{key}`" not in page} == set()

@@ -133,6 +133,12 @@ def test_what_this_is_not_stands_on_every_overlay(shape: tuple[int, int], more: 
     np.testing.assert_array_equal(found, wanted)
 
 
+def test_a_bundles_name_can_not_paint_over_the_notice() -> None:
+    made = replace(result(noise(64, 64), hot_corner()), bundle="a\n" + "M" * 90)
+    wanted = notice_as_drawn()[:, :-3]
+    np.testing.assert_array_equal(draw_overlay(made)[NOTICE_ROWS, 12 : 12 + wanted.shape[1]], wanted)
+
+
 @pytest.mark.parametrize("text", ["x" * 100_000, "a\nb\x1b[31m\ttext", "", "\u202e\ud800", "\N{BRAIN}" * 300])
 def test_a_strangers_texts_neither_overflow_nor_stop_the_drawing(text: str) -> None:
     made = replace(result(noise(64, 64), hot_corner()), file=text, bundle=text, operating_point=text, engine=text)

@@ -1,0 +1,180 @@
+"""NIfTI volumes with label maps → slices, upright as radiologists look at them.
+
+Volumes are turned, never resampled: to the nearest of the patient's axes (right, anterior, superior), by their affine.
+Rows and columns keep the file's spacing. What this module does not know: NIfTI files with more than three axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from madclip.prepare.sample import Bools, Findings, Floats, Pixels
+from madclip.prepare.slices import Integers
+from madclip.prepare.window import AIR_HU, Window, foreground, limits_of, to_grey
+from madclip_runtime.errors import InputRefused, UsageError
+from madclip_runtime.imaging import MIN_SIDE
+
+__all__ = ["Scan", "Volume", "find_pairs", "scan", "slice_pixels"]
+
+_MOST_VOXELS = 2**30
+_SUFFIXES = (".nii.gz", ".nii")
+_LOPSIDED = 1.25
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume and its label map. name: relative to the images' folder. lesions: label numbers, empty: any above 0."""
+
+    name: str
+    image: Path
+    labels: Path
+    lesions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What slice choice needs of a volume, [K] along the axis. lesion: int64 pixels. body: share of foreground, 0–1.
+
+    low, high: the window in the volume's unit.
+    """
+
+    lesion: Integers
+    body: Floats
+    low: float
+    high: float
+
+
+def find_pairs(images: Path, labels: Path, lesions: tuple[int, ...], findings: Findings) -> list[Volume]:
+    """Volumes and label maps of the same relative name (.nii and .nii.gz alike); what has no partner is a fault."""
+    found, maps = _volumes(images), _volumes(labels)
+    for name, path in found.items():
+        if name not in maps:
+            findings.fault(str(path), f"no label map of that name in {labels}", "add one, all 0 for a healthy volume")
+    for name, path in maps.items():
+        if name not in found:
+            findings.fault(str(path), f"no volume of that name in {images}", "add it or take the label map away")
+    both = [name for name in found if name in maps]
+    return [Volume(found[n].relative_to(images).as_posix(), found[n], maps[n], lesions) for n in both]
+
+
+def scan(volume: Volume, axis: int, window: Window, findings: Findings) -> Scan:
+    """Read a volume and its labels once, to choose slices. Raises: InputRefused."""
+    values, spacing = _read(volume.image)
+    lesion = _read_lesion(volume)
+    if lesion.shape != values.shape:
+        raise InputRefused(str(volume.labels), f"has {lesion.shape} voxels, its volume {values.shape}")
+    rest = tuple(other for other in range(3) if other != axis)
+    if min(values.shape[other] for other in rest) < MIN_SIDE:
+        raise InputRefused(str(volume.image), f"slices along axis {axis} are smaller than {MIN_SIDE} pixels a side")
+    ratio = max(spacing[rest[0]], spacing[rest[1]]) / min(spacing[rest[0]], spacing[rest[1]])
+    if ratio > _LOPSIDED:
+        findings.notes.append(f"{volume.name}: pixels are {ratio:.1f} times longer than wide; they are not resampled")
+    if window.in_hounsfield and float(values.min()) > AIR_HU:
+        findings.notes.append(f"{volume.name}: no voxel below {AIR_HU:g}, where air is; is it CT in HU?")
+    body = foreground(values)
+    low, high = limits_of(window, values, body, str(volume.image))
+    return Scan(lesion.sum(axis=rest, dtype=np.int64), body.mean(axis=rest), low, high)
+
+
+def slice_pixels(volume: Volume, axis: int, index: int, low: float, high: float) -> Pixels:
+    """One slice in canonical axes: axis 0 sagittal, 1 coronal, 2 axial; index from left, posterior or inferior.
+
+    Rows run down the body or to the back, columns to the patient's left (sagittal: to the back), as on a
+    radiologist's screen and in DICOM.
+    """
+    values, lesion = _loaded(volume)
+    return Pixels(to_grey(_upright(values, axis, index), low, high), _upright(lesion, axis, index))
+
+
+def _upright(values: npt.NDArray[Any], axis: int, index: int) -> npt.NDArray[Any]:
+    return np.take(values, index, axis=axis)[::-1, ::-1].T
+
+
+def _volumes(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputRefused(str(folder), "no such folder", "give a folder of .nii or .nii.gz files")
+    files = sorted(p for p in folder.rglob("*") if p.name.lower().endswith(_SUFFIXES) and p.is_file())
+    if not files:
+        raise InputRefused(str(folder), "no .nii or .nii.gz files there")
+    return {_stem(path.relative_to(folder).as_posix()): path for path in files}
+
+
+def _stem(name: str) -> str:
+    lower = name.lower()
+    return name[: -len(next(suffix for suffix in _SUFFIXES if lower.endswith(suffix)))]
+
+
+@lru_cache(maxsize=1)
+def _loaded(volume: Volume) -> tuple[npt.NDArray[Any], Bools]:
+    """The last volume stays in memory, since its slices are asked for one after the other."""
+    return _read(volume.image)[0], _read_lesion(volume)
+
+
+def _read(path: Path) -> tuple[npt.NDArray[Any], tuple[float, ...]]:
+    """Values [X, Y, Z] to the right, anterior, superior, in the file's unit, and the spacing in mm."""
+    image, nibabel = _open(path), _nibabel()
+    try:
+        turned = nibabel.as_closest_canonical(image)
+        values = np.asanyarray(turned.dataobj)
+    except Exception as error:  # a damaged file may raise anything; here it becomes one named refusal
+        raise InputRefused(str(path), f"damaged ({str(error)[:160] or type(error).__name__})") from None
+    values = values.reshape(values.shape[:3])
+    if values.dtype.kind not in "iuf":
+        raise InputRefused(str(path), f"holds {values.dtype} values, which are not measured ones")
+    if not bool(np.isfinite(values).all()):
+        raise InputRefused(str(path), "holds values that are not finite (NaN or infinite)", "replace them")
+    values = values.astype(np.float32) if values.dtype == np.float64 else values
+    return values, tuple(float(size) for size in turned.header.get_zooms()[:3])
+
+
+def _open(path: Path) -> Any:
+    """The header, checked before voxels are read."""
+    nibabel = _nibabel()
+    try:
+        image = nibabel.load(path)
+        shape = tuple(int(size) for size in image.shape)
+    except Exception as error:
+        raise InputRefused(str(path), f"no NIfTI volume ({str(error)[:160] or type(error).__name__})") from None
+    if len(shape) < 3 or any(size != 1 for size in shape[3:]) or min(shape) < 1:
+        raise InputRefused(str(path), f"has the shape {shape}, not three axes", "save one volume to a file")
+    if np.prod(shape, dtype=np.int64) > _MOST_VOXELS:
+        raise InputRefused(str(path), f"over the limit of {_MOST_VOXELS:,} voxels", "crop it")
+    if image.affine is None or not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
+        raise InputRefused(str(path), "its affine is no orientation in space", "repair its header")
+    return image
+
+
+def _read_lesion(volume: Volume) -> Bools:
+    """Where the label map is a lesion label; labels stored as floats must lie within 0.01 of a whole number."""
+    _refuse_elsewhere(volume)
+    values = _read(volume.labels)[0]
+    whole = np.rint(values)
+    if bool((np.abs(values - whole) > 0.01).any()) or float(whole.min()) < 0:
+        raise InputRefused(str(volume.labels), "is no label map: it holds values that are not whole numbers from 0")
+    return np.isin(whole, volume.lesions) if volume.lesions else whole > 0
+
+
+def _refuse_elsewhere(volume: Volume) -> None:
+    """Volume and label map must lie on one grid, to half a voxel at every corner: masks are laid over by number."""
+    one, other = _open(volume.image), _open(volume.labels)
+    apart = np.abs(one.affine - other.affine)[:3]
+    furthest_mm = float((apart @ np.array([*one.shape[:3], 1.0])).max())
+    if furthest_mm > 0.5 * float(np.linalg.norm(one.affine[:3, :3], axis=0).min()):
+        why = f"lies up to {furthest_mm:.1f} mm away from its volume (their affines differ)"
+        raise InputRefused(str(volume.labels), why, "resample it to the volume's grid")
+
+
+def _nibabel() -> Any:
+    try:
+        import nibabel
+    except ImportError:
+        raise UsageError(
+            "madclip prepare nifti", "nibabel is not installed", 'pip install "madclip[prepare]"'
+        ) from None
+    return nibabel
