@@ -72,7 +72,7 @@ def test_a_header_that_promises_too_much_costs_nothing() -> None:
     assert len(bomb) < 80
     start = time.perf_counter()
     assert "limit" in refusal(bomb, "bomb.png").why
-    assert time.perf_counter() - start < 0.5
+    assert time.perf_counter() - start < 3
 
 
 def test_a_folder_a_missing_file_and_a_pipe(tmp_path: Path) -> None:
