@@ -82,8 +82,7 @@ class _SegmentationLoss(torch.autograd.Function):
 
 def _dice_and_gradient(p: Tensor, mask: Tensor, smooth: float = 1.0) -> tuple[Tensor, Tensor]:
     count = len(p)
-    flat, target = p.reshape(count, 1, -1), mask.reshape(count, -1, 1)
-    overlap = 2 * torch.bmm(flat, target).reshape(count, 1, 1) + smooth
+    overlap = 2 * torch.linalg.vecdot(p.flatten(1), mask.flatten(1))[:, None, None] + smooth
     total = p.sum((1, 2), keepdim=True) + mask.sum((1, 2), keepdim=True) + smooth
     gradient = mask * (-2 / (total * count))
     gradient += overlap / (total**2 * count)

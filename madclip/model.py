@@ -52,10 +52,10 @@ class Model:
     subtraction: bool = True
 
     @torch.no_grad()
-    def reference(self, images: npt.NDArray[np.uint8], *, batch: int = 8) -> Answers:
+    def reference(self, images: npt.NDArray[np.uint8], *, batch: int = 8, progress: bool = True) -> Answers:
         """images: uint8 [N, S, S, 3] RGB 0–255, already preprocessed; progress on stderr if a terminal."""
         det, maps = [], []
-        for start in tqdm(range(0, len(images), batch), desc="scoring", unit="batch", disable=None):
+        for start in tqdm(range(0, len(images), batch), desc="scoring", disable=None if progress else True):
             d, m = self._batch(to_unit_floats(images[start : start + batch]))
             det.append(d.double().numpy())
             maps.append(m.numpy())

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,8 +38,7 @@ def scored_chunks(model: Model, cases: tuple[Case, ...]) -> Iterator[tuple[slice
     """The same with the model's answers; one progress bar on stderr, if a terminal. Raises: InputRefused."""
     with tqdm(total=len(cases), desc="scoring", unit="image", disable=None) as bar:
         for part, loaded in read_chunks(cases, model.encoder.spec.image_size):
-            with contextlib.redirect_stderr(_NoTerminal()):  # the model's own bar would leave a line a chunk
-                answers = model.reference(np.ascontiguousarray(loaded.images))
+            answers = model.reference(np.ascontiguousarray(loaded.images), progress=False)
             yield part, loaded, answers
             bar.update(len(loaded.images))
 
@@ -57,17 +53,3 @@ def _refuse(cases: tuple[Case, ...], start: int, size: int) -> None:
     named = "; ".join(faults[:_MOST_NAMED]) + ("; …" if len(faults) > _MOST_NAMED else "")
     if faults:
         raise InputRefused(f"{len(faults)} of {len(cases)} test images", named, "mend or remove them")
-
-
-class _NoTerminal(io.TextIOBase):
-    """stderr as it is, but not a terminal to whoever asks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._stream = sys.stderr
-
-    def write(self, text: str) -> int:
-        return self._stream.write(text)
-
-    def isatty(self) -> bool:
-        return False
