@@ -27,7 +27,7 @@ demo: venv
 	$(BIN)/madclip-run --bundle $(DEMO)/phantoms-fp16.madclip --out $(DEMO)/overlays \
 	  $(DEMO)/Brain-phantoms_AD/test/good/img/normal_0079.png $(DEMO)/Brain-phantoms_AD/test/Ungood/img/lesion_0079.png
 	$(BIN)/madclip-bench run --bundle $(DEMO)/phantoms-fp16.madclip --images $(DEMO)/Brain-phantoms_AD/test/good/img \
-	  --quick --json $(DEMO)/bench.json | tail -n 4
+	  --quick --json $(DEMO)/bench.json | sed '$$d'
 	@echo
 	@echo "The pictures: $(DEMO)/overlays/*.png    figures: $(DEMO)/evaluation.json    latency: $(DEMO)/bench.json"
 	@echo "Synthetic phantoms and an encoder with random weights: this shows that the way works, not how well it detects."

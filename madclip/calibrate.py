@@ -1,5 +1,7 @@
 """Operating points from validation images that were not shots. Nothing here ever sees a test image.
 
+- youden: the threshold with the highest sensitivity + specificity on those images (Youden's J). The default: unlike F1
+  it does not depend on how many of the images are abnormal, and does not flag everything when the classes overlap.
 - f1: the threshold with the highest F1 on those images.
 - sens95, spec95: the threshold at which sensitivity (specificity) is at least 95 % with 95 % confidence: the lower end
   of its two-sided Clopper–Pearson interval reaches 0.95. That takes 72 images of the class without a single error, so
@@ -32,7 +34,7 @@ def calibrate(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) ->
             f"a threshold needs at least {MIN_PER_CLASS} of each"
         )
     ladder = _ladder(labels, scores)
-    points = {"f1": max(ladder, key=_f1)}
+    points = {"youden": max(ladder, key=_youden), "f1": max(ladder, key=_f1)}
     refused: dict[str, str] = {}
     for name, rungs in (("sens95", ladder), ("spec95", ladder[::-1])):
         found = next((rung for rung in rungs if _counted(rung, name).low >= GUARANTEE), None)
@@ -41,7 +43,7 @@ def calibrate(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) ->
         else:
             points[name] = found
     reason = f"{normal} normal and {abnormal} abnormal validation images that were not shots"
-    return Calibration(reason=reason, points=points, default="f1", refused=refused)
+    return Calibration(reason=reason, points=points, default="youden", refused=refused)
 
 
 def _ladder(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) -> list[OperatingPoint]:
@@ -59,6 +61,10 @@ def _point(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64], thres
         sensitivity=_proportion(hits, int((labels == 1).sum())),
         specificity=_proportion(rejections, int((labels == 0).sum())),
     )
+
+
+def _youden(point: OperatingPoint) -> float:
+    return point.sensitivity.value + point.specificity.value
 
 
 def _f1(point: OperatingPoint) -> float:

@@ -119,9 +119,9 @@ def _weights_in_words(reference: str) -> str:
 def _notices(checkpoint: Checkpoint) -> tuple[str, ...]:
     notices = [NOTICE]
     if checkpoint.card.data.synthetic:
-        notices.append("trained on synthetic phantoms, not patients")
+        notices.append("trained on synthetic phantoms")
     if checkpoint.card.encoder.random:
-        notices.append("its encoder has random weights: a test of the pipeline, not a detector")
+        notices.append("random weights, a pipeline test only")
     return tuple(notices)
 
 

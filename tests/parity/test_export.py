@@ -85,7 +85,7 @@ def test_the_manifest_says_what_was_measured(bundles: dict[str, Path], mini_chec
     assert manifest.checkpoint_sha256 == Checkpoint.load(mini_checkpoint).sha256
     assert manifest.encoder.random and any("random weights" in notice for notice in manifest.notices)
     assert manifest.data.synthetic and any("synthetic" in notice for notice in manifest.notices)
-    assert manifest.calibration.default == "f1"
+    assert manifest.calibration.default == "youden"
 
 
 def test_no_path_of_the_machine_travels(bundles: dict[str, Path], mini_config: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, roc_curve
 
 from madclip.calibrate import GUARANTEE, MIN_PER_CLASS, calibrate
 
@@ -44,7 +44,7 @@ def test_no_threshold_has_a_higher_f1(seed: int, normal: int, abnormal: int, tie
 def test_what_the_data_cannot_support_is_refused_with_the_sentence_why() -> None:
     labels = np.repeat([0, 1], 16)
     calibration = calibrate(labels, np.linspace(0, 1, 32))
-    assert set(calibration.points) == {"f1"} and set(calibration.refused) == {"sens95", "spec95"}
+    assert set(calibration.points) == {"youden", "f1"} and set(calibration.refused) == {"sens95", "spec95"}
     assert "16 of 16" in calibration.refused["sens95"] and "≥ 79 %" in calibration.refused["sens95"]
 
 
@@ -69,3 +69,16 @@ def test_guaranteed_points_keep_their_word_and_no_neighbour_does_better(seed: in
         assert k < sens.sensitivity.k, "a higher threshold loses an abnormal image"
     if (spec := points.get("spec95")) is not None:
         assert spec.specificity.low >= GUARANTEE
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), normal=st.integers(4, 30), abnormal=st.integers(4, 30))
+def test_no_threshold_has_a_higher_youden_index(seed: int, normal: int, abnormal: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.array([0] * normal + [1] * abnormal)
+    scores = rng.random(len(labels)).round(2)
+    calibration = calibrate(labels, scores)
+    assert calibration.default == "youden"
+    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+    point = calibration.points["youden"]
+    assert point.sensitivity.value + point.specificity.value - 1 >= (tpr - fpr)[1:].max() - 1e-12

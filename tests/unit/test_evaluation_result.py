@@ -150,7 +150,7 @@ def test_only_one_chunk_is_alive_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
         most = max(most, sum(ref() is not None for ref in alive))
         return Loaded(images, np.zeros(len(cases), dtype=np.int64), np.zeros(images.shape[:3], dtype=np.bool_))
 
-    def reference(images: np.ndarray) -> Answers:
+    def reference(images: np.ndarray, *, progress: bool) -> Answers:
         return Answers(np.zeros(len(images)), np.zeros(images.shape[:3], dtype=np.float32))
 
     monkeypatch.setattr(reading, "load_cases", load)
