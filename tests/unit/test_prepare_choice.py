@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -101,7 +101,8 @@ def _missing(patients: list[Patient], splits: dict[str, str]) -> int:
 
 
 @settings(max_examples=150, deadline=None)
-@given(_PATIENTS, st.floats(0.05, 0.95), st.integers(0, 50))
+@example(raw=[(0, 1, "valid"), (1, 0, None), (1, 1, None)], share=0.25, seed=0)
+@given(raw=_PATIENTS, share=st.floats(0.05, 0.95), seed=st.integers(0, 50))
 def test_splits_have_both_classes_whenever_any_assignment_does(
     raw: list[tuple[int, int, str | None]], share: float, seed: int
 ) -> None:
