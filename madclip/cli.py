@@ -1,4 +1,7 @@
-"""`madclip train | evaluate | phantoms | export`. A command is a function; torch waits for one that needs it."""
+"""`madclip train | evaluate | ablate | import-authors | prepare | phantoms | export`.
+
+A command is a function; torch waits for one that needs it.
+"""
 
 from __future__ import annotations
 
@@ -120,6 +123,57 @@ def evaluate(
         print("\n".join(result.lines()))
     for line in summary_lines(results):
         print(line)
+
+
+@app.command()
+def ablate(
+    data: Annotated[Path, typer.Option(help="folder in the <Name>_AD layout")],
+    seeds: Annotated[int, typer.Option(help="how many: 111, 222, 333, ...")] = 3,
+    shots: Annotated[int, typer.Option(help="labelled images of each class")] = 16,
+    epochs: Annotated[int, typer.Option()] = 60,
+    encoder: Annotated[str, typer.Option(help="open_clip name, config.json, or nano")] = DEFAULT_ENCODER,
+    weights: Annotated[str | None, typer.Option(help="weights file, hub tag, or random")] = None,
+    objective: Annotated[str | None, typer.Option(help="what the images show; default by data set name")] = None,
+    feature_cache: Annotated[Path | None, typer.Option(help="folder where features are kept for other runs")] = None,
+) -> None:
+    """Train and evaluate the paper's ablations (a) to (f), and list what each costs."""
+    from madclip.ablate import ablate as run
+    from madclip.ablate import table
+    from madclip.config import MethodConfig, TrainConfig, objective_for
+    from madclip.data import open_dataset
+    from madclip.encoder import load_encoder
+
+    if seeds < 1:
+        raise UsageError(f"--seeds {seeds}", "must be at least 1")
+    config = TrainConfig(shots=shots, epochs=epochs)
+    dataset = open_dataset(data)
+    loaded = load_encoder(encoder, weights)
+    _say_encoder(loaded.spec.name, loaded.spec.random)
+    method = MethodConfig(objective or objective_for(dataset.name)[0])
+    chosen = [111 * (i + 1) for i in range(seeds)]
+    print(table(run(dataset, loaded, method, config, chosen, cache=feature_cache, say=_say)))
+
+
+@app.command("import-authors")
+def import_authors(
+    file: Annotated[Path, typer.Argument(help="the authors' checkpoint, e.g. Brain.pth")],
+    dataset: Annotated[str, typer.Option(help="which of their sets it is, e.g. Brain")],
+    out: Annotated[Path, typer.Option(help="checkpoint to write, e.g. brain.pt")],
+    encoder: Annotated[str, typer.Option(help="the encoder they trained on")] = DEFAULT_ENCODER,
+    weights: Annotated[str | None, typer.Option(help="its weights: a file, or a hub tag")] = None,
+) -> None:
+    """Turn a checkpoint of the MadCLIP authors into one of ours, their code's habits recorded in it."""
+    from madclip.authors import import_authors as run
+    from madclip.authors import with_their_habits
+    from madclip.encoder import load_encoder
+
+    _check_parent(out)
+    loaded = with_their_habits(load_encoder(encoder, weights, quick_gelu=False))
+    _say_encoder(loaded.spec.name, loaded.spec.random)
+    checkpoint = run(file, dataset, loaded)
+    checkpoint.save(out)
+    _say_calibration(checkpoint.card.calibration)
+    print(f"{out}: imported, image score by {checkpoint.card.image_score}")
 
 
 @app.command()

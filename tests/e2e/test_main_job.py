@@ -166,6 +166,12 @@ def test_readmes_make_targets_and_links_exist() -> None:
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
+def test_every_command_is_there(work: Path) -> None:
+    shown = _run("madclip --help", work).stdout
+    for command in ("train", "evaluate", "ablate", "import-authors", "prepare", "phantoms", "export"):
+        assert re.search(rf"\b{command} ", shown), command
+
+
 def test_every_room_says_what_it_is_not() -> None:
     for page in ("README.md", "SECURITY.md", "runtime/README.md", "export/README.md", "benchmarks/README.md"):
         assert "not a medical device" in (_ROOT / page).read_text(), page

@@ -6,6 +6,7 @@ tokens and no causal mask, straight from the file's own tensors. Nothing of madc
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,20 @@ def test_scores_are_theirs(their_file: Path, mini_encoder: Encoder, tmp_path: Pa
     assert np.abs(answers.det - det.numpy()).max() < 5e-6
     assert np.abs(answers.maps - maps.numpy()).max() < 5e-6
     assert maps.std() > 2e-3, "a constant map would agree with anything"
+
+
+def test_the_command_writes_it(
+    their_file: Path, mini_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from madclip import cli
+
+    out = tmp_path / "brain.pt"
+    arguments = [str(their_file), "--dataset", "Brain", "--out", str(out)]
+    encoder = ["--encoder", str(mini_config), "--weights", "random"]
+    monkeypatch.setattr(sys, "argv", ["madclip", "import-authors", *arguments, *encoder])
+    assert cli.main() == 0
+    spec = Checkpoint.load(out).card.encoder
+    assert spec.std == (1, 1, 1) and not spec.causal_mask and not spec.quick_gelu
 
 
 def test_our_own_habits_give_other_scores(their_file: Path, mini_encoder: Encoder) -> None:
