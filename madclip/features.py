@@ -35,7 +35,7 @@ class FeatureCache:
     """A folder of one file an image: float32 [16, levels, L, d], named by what it depends on, so it can't go stale.
 
     The name hashes the encoder's tensors, its taps, size, mean and std, the augmentation's version and the variants'
-    own pixels. A file that can't be read whole is computed again. used: how many were found, for the log.
+    own pixels. A file that can't be read whole is computed again.
     """
 
     folder: Path
