@@ -92,12 +92,13 @@ class Checkpoint:
         return self.model_on(reload_encoder(self.card.encoder, weights))
 
     def model_on(self, encoder: Encoder) -> Model:
-        """The trained parts on an encoder that is already loaded."""
+        """The trained parts on an encoder that is already loaded, where it is."""
         card = self.card
         adapters = DualBranchAdapters(card.width, card.embed_dim, len(card.encoder.taps), card.method)
         adapters.load_state_dict(self.adapters)
-        frozen = adapters.eval().requires_grad_(False)
-        return Model(encoder, frozen, self.t_normal, self.t_abnormal, card.method.subtraction)
+        frozen = adapters.eval().requires_grad_(False).to(encoder.device)
+        t_normal, t_abnormal = self.t_normal.to(encoder.device), self.t_abnormal.to(encoder.device)
+        return Model(encoder, frozen, t_normal, t_abnormal, card.method.subtraction)
 
 
 def _read(path: Path) -> bytes:

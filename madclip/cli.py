@@ -23,6 +23,9 @@ __all__ = ["app", "main"]
 # BadParameter's base, by whichever click typer stands on: its own copy in newer versions, the package in older ones
 _UsageFault: Any = typer.BadParameter.__mro__[1]
 
+_PARTIAL = "abnormal images may lack a mask; they train and test the image score only"
+_DEVICE = "cpu, cuda, or auto: CUDA where there is one"
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(_prepare, name="prepare")
 
@@ -53,16 +56,21 @@ def train(
     feature_memory_gb: Annotated[float, typer.Option(help="features past this go to a file")] = 4.0,
     feature_cache: Annotated[Path | None, typer.Option(help="folder where features are kept for other runs")] = None,
     log: Annotated[Path | None, typer.Option(help="CSV with one line an epoch")] = None,
+    partial_masks: Annotated[bool, typer.Option("--partial-masks", help=_PARTIAL)] = False,
+    device: Annotated[str, typer.Option(help=_DEVICE)] = "auto",
+    mixed_precision: Annotated[bool, typer.Option("--mixed-precision", help="half-precision products")] = False,
 ) -> None:
     """Learn adapters and prompts from a few labelled images."""
     from madclip.config import MethodConfig, TrainConfig, objective_for
     from madclip.data import open_dataset
+    from madclip.device import choose_place
     from madclip.encoder import load_encoder
     from madclip.features import FeatureCache
     from madclip.train import Surroundings
     from madclip.train import train as run
 
     _check_parent(out)
+    place = choose_place(device, mixed=mixed_precision)
     config = TrainConfig(
         shots=shots,
         seed=seed,
@@ -70,16 +78,19 @@ def train(
         shot_list=str(shot_list or ""),
         list_index=list_index,
         allow_unbalanced=allow_unbalanced,
+        device=place.device,
+        precision=place.precision,
     )
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, partial_masks=partial_masks)
     named, known = objective_for(dataset.name)
     method = MethodConfig(
         objective or named, prompts=prompts, branches=branches, subtraction=subtraction, image_loss=loss, heads=heads
     )
     if objective is None and not known:
         _say(f"objective: {named!r}, since {dataset.name!r} names no set of the paper (--objective says otherwise)")
-    loaded = load_encoder(encoder, weights)
+    loaded = load_encoder(encoder, weights).to(place.torch_device)
     _say_encoder(loaded.spec.name, loaded.spec.random)
+    _say(f"computing on {place.words()}")
     if dataset.synthetic:
         _say("the data are synthetic phantoms, not patients")
     start = time.perf_counter()
@@ -106,13 +117,19 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="folder for tables, plots and pictures of the test images")] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="also write the figures here")] = None,
     weights: Annotated[str | None, typer.Option(help="the encoder's weights file, if it moved")] = None,
+    partial_masks: Annotated[bool, typer.Option("--partial-masks", help=_PARTIAL)] = False,
+    device: Annotated[str, typer.Option(help=_DEVICE)] = "auto",
 ) -> None:
     """Image and pixel figures on the test images of one data set or several."""
+    from madclip.device import choose_place
     from madclip.evaluation import evaluate_all, summary_lines
 
     if json_ is not None:
         _check_parent(json_)
-    results = evaluate_all(ckpt, data, weights=weights, out=out, json_file=json_, say=_say)
+    place = choose_place(device)
+    results = evaluate_all(
+        ckpt, data, weights=weights, out=out, json_file=json_, say=_say, place=place, partial_masks=partial_masks
+    )
     for name, random in dict.fromkeys((r.checkpoint.card.encoder.name, r.encoder_random) for r in results):
         _say_encoder(name, random)
     for result in results:
@@ -135,19 +152,23 @@ def ablate(
     weights: Annotated[str | None, typer.Option(help="weights file, hub tag, or random")] = None,
     objective: Annotated[str | None, typer.Option(help="what the images show; default by data set name")] = None,
     feature_cache: Annotated[Path | None, typer.Option(help="folder where features are kept for other runs")] = None,
+    partial_masks: Annotated[bool, typer.Option("--partial-masks", help=_PARTIAL)] = False,
+    device: Annotated[str, typer.Option(help=_DEVICE)] = "auto",
 ) -> None:
     """Train and evaluate the paper's ablations (a) to (f), and list what each costs."""
     from madclip.ablate import ablate as run
     from madclip.ablate import table
     from madclip.config import MethodConfig, TrainConfig, objective_for
     from madclip.data import open_dataset
+    from madclip.device import choose_place
     from madclip.encoder import load_encoder
 
     if seeds < 1:
         raise UsageError(f"--seeds {seeds}", "must be at least 1")
-    config = TrainConfig(shots=shots, epochs=epochs)
-    dataset = open_dataset(data)
-    loaded = load_encoder(encoder, weights)
+    place = choose_place(device)
+    config = TrainConfig(shots=shots, epochs=epochs, device=place.device)
+    dataset = open_dataset(data, partial_masks=partial_masks)
+    loaded = load_encoder(encoder, weights).to(place.torch_device)
     _say_encoder(loaded.spec.name, loaded.spec.random)
     method = MethodConfig(objective or objective_for(dataset.name)[0])
     chosen = [111 * (i + 1) for i in range(seeds)]

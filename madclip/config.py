@@ -95,7 +95,8 @@ class TrainConfig:
     """How the adapters and prompts are learned (paper section 3).
 
     shots: of each class, drawn by seed; or by the line `list_index` of the file `shot_list`, whose own counts then
-    rule. allow_unbalanced: whether such a list may give the classes different counts.
+    rule. allow_unbalanced: whether such a list may give the classes different counts. device, precision: where the
+    steps were computed, and in which precision their matrix products (madclip.device).
     """
 
     shots: int = 16
@@ -107,6 +108,8 @@ class TrainConfig:
     shot_list: str = ""
     list_index: int = 0
     allow_unbalanced: bool = False
+    device: str = "cpu"
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         for name, value, least in (("--shots", self.shots, 1), ("--epochs", self.epochs, 1), ("--seed", self.seed, 0)):

@@ -1,4 +1,4 @@
-"""The `_AD` folder layout: found, checked, and split into shots and the rest.
+"""The `_AD` folder layout: found, checked, and split into shots and the rest. No pixel is read here.
 
 `<Name>_AD/{valid,test}/{good,Ungood}/img/*`, masks in `Ungood/anomaly_mask/` under the same file name.
 """
@@ -10,30 +10,31 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from madclip_runtime.errors import InputRefused, UsageError
-from madclip_runtime.imaging import SUFFIXES, read_image
-from madclip_runtime.preprocess import to_model_input
+from madclip_runtime.imaging import SUFFIXES
 
-__all__ = ["Case", "Dataset", "Loaded", "choose_shots", "listed_shots", "load_cases", "open_dataset"]
+__all__ = ["Case", "Dataset", "choose_shots", "listed_shots", "open_dataset"]
 
 _PHANTOM_CARD = "phantoms.json"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One labelled image. mask: its mask's file, None for normal images and for sets without masks."""
+    """One labelled image. mask: its mask's file, None for normal images and for those without one."""
 
     image: Path
     abnormal: bool
     mask: Path | None
 
+    @property
+    def mask_known(self) -> bool:
+        """Whether it is known which pixels are abnormal: a normal image has none."""
+        return self.mask is not None or not self.abnormal
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """A checked folder. name: without the "_AD". masks: whether its abnormal images have masks."""
+    """A checked folder. name: without the "_AD". masks: whether its abnormal images, or some of them, have masks."""
 
     name: str
     root: Path
@@ -43,21 +44,12 @@ class Dataset:
     synthetic: bool
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """Cases in memory, preprocessed.
+def open_dataset(folder: Path, *, partial_masks: bool = False) -> Dataset:
+    """Look through the layout without reading pixels.
 
-    images: uint8 [N, S, S, 3] RGB. labels: int64 [N], 1 abnormal. masks: bool [N, S, S], all False where normal or
-    where the set has none.
+    partial_masks: whether abnormal images may lack a mask in a set that has masks. Raises: InputRefused naming what is
+    missing.
     """
-
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
-    masks: npt.NDArray[np.bool_]
-
-
-def open_dataset(folder: Path) -> Dataset:
-    """Look through the layout without reading pixels. Raises: InputRefused naming what is missing."""
     if not folder.is_dir():
         raise InputRefused(str(folder), "no such folder", "give a folder in the <Name>_AD layout (docs/data.md)")
     masks = (folder / "valid/Ungood/anomaly_mask").is_dir() or (folder / "test/Ungood/anomaly_mask").is_dir()
@@ -65,8 +57,8 @@ def open_dataset(folder: Path) -> Dataset:
     return Dataset(
         name=name.removesuffix("_AD"),
         root=folder,
-        valid=_split(folder / "valid", masks=masks),
-        test=_split(folder / "test", masks=masks),
+        valid=_split(folder / "valid", masks=masks, partial=partial_masks),
+        test=_split(folder / "test", masks=masks, partial=partial_masks),
         masks=masks,
         synthetic=_is_phantom(folder),
     )
@@ -111,22 +103,6 @@ def listed_shots(cases: tuple[Case, ...], file: Path, index: int) -> tuple[tuple
     return tuple(chosen), tuple(case for case in cases if case.image not in taken)
 
 
-def load_cases(cases: tuple[Case, ...], size: int) -> Loaded:
-    """Read and preprocess every case. Raises: InputRefused listing all that can't be used, not only the first."""
-    images, masks, faults = [], [], []
-    for case in cases:
-        try:
-            decoded = read_image(case.image)
-            images.append(to_model_input(decoded.pixels, size))
-            masks.append(_read_mask(case, decoded.pixels.shape[:2], size))
-        except InputRefused as error:
-            faults.append(error.line())
-    if faults:
-        raise InputRefused(f"{len(faults)} of {len(cases)} images", "; ".join(faults[:10]), "mend or remove them")
-    labels = np.array([case.abnormal for case in cases], dtype=np.int64)
-    return Loaded(np.stack(images), labels, np.stack(masks))
-
-
 def _line_of(file: Path, key: str) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -138,13 +114,14 @@ def _line_of(file: Path, key: str) -> list[str]:
     return found[0]
 
 
-def _split(folder: Path, *, masks: bool) -> tuple[Case, ...]:
+def _split(folder: Path, *, masks: bool, partial: bool) -> tuple[Case, ...]:
     good = [Case(path, False, None) for path in _images(folder / "good/img")]
     bad = [Case(path, True, _mask_of(path) if masks else None) for path in _images(folder / "Ungood/img")]
-    missing = [case.image.name for case in bad if masks and (case.mask is None or not case.mask.is_file())]
-    if missing:
+    missing = [case.image.name for case in bad if masks and case.mask is None]
+    if missing and not partial:
         names = ", ".join(missing[:5])
-        raise InputRefused(str(folder), f"{len(missing)} abnormal images have no mask: {names}", "add the masks")
+        do = "add the masks, or say --partial-masks: then these train and test the image score only"
+        raise InputRefused(str(folder), f"{len(missing)} abnormal images have no mask: {names}", do)
     return tuple(good + bad)
 
 
@@ -155,23 +132,9 @@ def _images(folder: Path) -> list[Path]:
     return found
 
 
-def _mask_of(image: Path) -> Path:
-    return image.parent.parent / "anomaly_mask" / image.name
-
-
-def _read_mask(case: Case, shape: tuple[int, ...], size: int) -> npt.NDArray[np.bool_]:
-    """Any pixel above zero is lesion; nearest neighbour keeps it so at the model's size."""
-    if case.mask is None:
-        return np.zeros((size, size), dtype=np.bool_)
-    pixels = read_image(case.mask).pixels
-    if pixels.shape[:2] != shape[:2]:
-        raise InputRefused(str(case.mask), f"is {pixels.shape[:2]}, its image {shape[:2]}", "both must have one size")
-    lesion = pixels.max(axis=2) > 127
-    if not lesion.any():
-        raise InputRefused(str(case.mask), "an abnormal image's mask is empty (no pixel above 127)")
-    rows = (np.arange(size) + 0.5) * shape[0] / size
-    columns = (np.arange(size) + 0.5) * shape[1] / size
-    return lesion[rows.astype(np.intp)[:, None], columns.astype(np.intp)[None, :]]
+def _mask_of(image: Path) -> Path | None:
+    mask = image.parent.parent / "anomaly_mask" / image.name
+    return mask if mask.is_file() else None
 
 
 def _is_phantom(folder: Path) -> bool:

@@ -46,10 +46,18 @@ class Encoder(nn.Module):
         """open_clip's image tower."""
         return self.clip.visual  # type: ignore[return-value]
 
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.mean.device
+
     @torch.no_grad()
     def taps(self, images: Tensor) -> list[Tensor]:
-        """images: float [N, 3, S, S] RGB 0–1 → one float [N, L, d] a tap: block outputs, class token dropped."""
-        normal = (images - self.mean) / self.std
+        """images: float [N, 3, S, S] RGB 0–1, from anywhere → one float [N, L, d] a tap, where the encoder is.
+
+        Taps are block outputs, class token dropped; always in float32.
+        """
+        normal = (images.to(self.device) - self.mean) / self.std
         output = self.visual.forward_intermediates(  # type: ignore[operator]
             normal,
             indices=[tap - 1 for tap in self.spec.taps],

@@ -34,8 +34,8 @@ Features = npt.NDArray[np.float32]
 class FeatureCache:
     """A folder of one file an image: float32 [16, levels, L, d], named by what it depends on, so it can't go stale.
 
-    The name hashes the encoder's tensors, its taps, size, mean and std, the augmentation's version and the variants'
-    own pixels. A file that can't be read whole is computed again.
+    The name hashes the encoder's tensors, its taps, size, mean and std, torch's version and device, the augmentation's
+    version and the variants' own pixels. A file that can't be read whole is computed again.
     """
 
     folder: Path
@@ -57,8 +57,8 @@ class FeatureCache:
 
     def _path(self, encoder: Encoder, variants: Tensor) -> Path:
         spec = encoder.spec
-        words = (spec.sha256, spec.quick_gelu, spec.taps, spec.image_size, spec.mean, spec.std, AUGMENTATION)
-        digest = hashlib.sha256(repr(words).encode())
+        contract = (spec.sha256, spec.quick_gelu, spec.taps, spec.image_size, spec.mean, spec.std, AUGMENTATION)
+        digest = hashlib.sha256(repr((*contract, torch.__version__, encoder.device.type)).encode())
         digest.update(variants.contiguous().numpy().tobytes())
         return self.folder / f"{digest.hexdigest()[:40]}.npy"
 
@@ -119,7 +119,7 @@ class FeatureStore:
         if kept is not None:
             self.reused += len(variants)
             return kept
-        fresh: Features = torch.stack(encoder.taps(variants), dim=1).numpy()
+        fresh: Features = torch.stack(encoder.taps(variants), dim=1).cpu().numpy()
         if cache:
             cache.keep(encoder, variants, fresh)
         return fresh

@@ -58,7 +58,9 @@ def segmentation_loss(logit: Tensor, mask: Tensor) -> Tensor:
     dice_loss and focal_loss of sigmoid(upsample(logit)); those stay as its definition and its test. By hand because
     autograd keeps a dozen full-size maps a level: see benchmarks/training/step.py.
     """
-    return _SegmentationLoss.apply(logit, mask, _upsampling_matrix(logit.shape[-1], mask.shape[-1], logit.dtype))
+    return _SegmentationLoss.apply(
+        logit, mask, _upsampling_matrix(logit.shape[-1], mask.shape[-1], logit.dtype, logit.device)
+    )
 
 
 class _SegmentationLoss(torch.autograd.Function):
@@ -102,7 +104,7 @@ def _focal_and_gradient(p: Tensor, mask: Tensor, smooth: float = 1e-5) -> tuple[
 
 
 @lru_cache(maxsize=4)
-def _upsampling_matrix(grid: int, size: int, dtype: torch.dtype) -> Tensor:
+def _upsampling_matrix(grid: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[size, grid]: what bilinear upsampling with align_corners does along one axis."""
-    identity = torch.eye(grid, dtype=dtype)[None]
+    identity = torch.eye(grid, dtype=dtype, device=device)[None]
     return F.interpolate(identity, size=size, mode="linear", align_corners=True)[0].T.contiguous()

@@ -40,7 +40,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Model:
-    """A frozen encoder, its adapters, and the two text embeddings (float [e], unit length).
+    """A frozen encoder, its adapters, and the two text embeddings (float [e], unit length), all on one device.
 
     subtraction: False is the paper's ablation (d).
     """
@@ -57,8 +57,8 @@ class Model:
         det, maps = [], []
         for start in tqdm(range(0, len(images), batch), desc="scoring", disable=None if progress else True):
             d, m = self._batch(to_unit_floats(images[start : start + batch]))
-            det.append(d.double().numpy())
-            maps.append(m.numpy())
+            det.append(d.double().cpu().numpy())
+            maps.append(m.cpu().numpy())
         return Answers(np.concatenate(det), np.concatenate(maps))
 
     def _batch(self, images: Tensor) -> tuple[Tensor, Tensor]:

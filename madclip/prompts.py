@@ -92,7 +92,12 @@ class TextTower:
 
     def embed(self, ids: Tensor) -> Tensor:
         """int64 [...] → float [..., w], constants."""
-        return self._tower.token_embedding(ids).detach()
+        return self._tower.token_embedding(ids.to(self.device)).detach()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tower's tensors are."""
+        return self._tower.positional_embedding.device
 
     @property
     def ends(self) -> tuple[Tensor, Tensor]:
@@ -108,9 +113,9 @@ class TextTower:
         """
         length = sequences.shape[1]
         x = sequences + self._tower.positional_embedding[:length]
-        mask = torch.full((length, length), float("-inf")).triu_(1) if self._causal else None
+        mask = x.new_full((length, length), float("-inf")).triu_(1) if self._causal else None
         x = self._tower.transformer(x, attn_mask=mask)
-        x = self._tower.ln_final(x[torch.arange(len(x)), last])
+        x = self._tower.ln_final(x[torch.arange(len(x), device=x.device), last])
         projection = self._tower.text_projection
         if projection is None:
             return x
@@ -135,7 +140,8 @@ class PromptLearner(nn.Module):
         learning = {"both": (NORMAL_STATES, ABNORMAL_STATES), "abnormal": (ABNORMAL_STATES,), "fixed": ()}
         classes = learning[method.prompts]
         shape = (len(classes), len(_POSITIONS), len(NORMAL_STATES), method.context_vectors, tower.width)
-        self.context = nn.Parameter(torch.randn(shape, generator=generator) * 0.02)
+        drawn = torch.randn(shape, generator=generator) * 0.02  # the same numbers for every device
+        self.context = nn.Parameter(drawn.to(tower.device))
         self._tower = tower
         self._fixed = [
             fixed_embedding(tower, method.objective, states)
@@ -152,12 +158,14 @@ class PromptLearner(nn.Module):
             for position in _POSITIONS
             for state in states
         ]
-        self._last = torch.tensor([len(ids) - 1 for ids, _ in layouts])
-        self._length = self._tower.padded_length(int(self._last.max()) + 1)
-        padded = [F.pad(ids, (0, self._length - len(ids))) for ids, _ in layouts]
+        device = self._tower.device
+        last = torch.tensor([len(ids) - 1 for ids, _ in layouts])
+        length = self._tower.padded_length(int(last.max()) + 1)
+        padded = [F.pad(ids, (0, length - len(ids))) for ids, _ in layouts]
+        self._last = last.to(device)
         self._words = self._tower.embed(torch.stack(padded))
-        self._rows = torch.arange(len(layouts))[:, None]
-        self._columns = torch.stack([columns for _, columns in layouts])
+        self._rows = torch.arange(len(layouts), device=device)[:, None]
+        self._columns = torch.stack([columns for _, columns in layouts]).to(device)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """t_n, t_ab: float [e], unit length."""
@@ -180,7 +188,7 @@ def fixed_embedding(tower: TextTower, objective: str, states: tuple[str, ...]) -
     last = torch.tensor([len(sequence) - 1 for sequence in ids])
     length = tower.padded_length(int(last.max()) + 1)
     padded = torch.stack([F.pad(sequence, (0, length - len(sequence))) for sequence in ids])
-    features = F.normalize(tower.encode(tower.embed(padded), last), dim=-1)
+    features = F.normalize(tower.encode(tower.embed(padded), last.to(tower.device)), dim=-1)
     return F.normalize(features.mean(0), dim=0)
 
 

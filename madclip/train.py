@@ -3,61 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from madclip.adapters import DualBranchAdapters
 from madclip.augment import VARIANTS, augment
 from madclip.calibrate import calibrate
 from madclip.checkpoint import Card, Checkpoint
 from madclip.config import MethodConfig, TrainConfig
-from madclip.data import Case, Dataset, Loaded, choose_shots, listed_shots, load_cases
+from madclip.data import Case, Dataset, choose_shots, listed_shots
 from madclip.encoder import Encoder
 from madclip.features import FeatureCache, FeatureStore
-from madclip.losses import segmentation_loss, siglip_loss, softmax_loss
-from madclip.memory import keep_freed_memory
-from madclip.model import to_unit_floats
+from madclip.fit import Batchable, Listener, Trained, fit
+from madclip.model import Model, to_unit_floats
 from madclip.progress import TrainingLog, TrainingState
 from madclip.prompts import PromptLearner, TextTower
-from madclip.scores import abnormal_logit, class_scores, directions
+from madclip.reading import Loaded, check_cases, load_cases, scored_chunks
 from madclip_runtime.errors import UsageError
 from madclip_runtime.manifest import Calibration, DataCard
 from madclip_runtime.schema import encode
 
-__all__ = ["Surroundings", "Trained", "train"]
-
-Say = Callable[[str], None]
-
-
-@dataclass
-class Trained:
-    """The parts that move."""
-
-    adapters: DualBranchAdapters
-    prompts: PromptLearner
-    method: MethodConfig
-
-    def parameters(self) -> list[torch.nn.Parameter]:
-        """Everything that moves, each once."""
-        return [*self.adapters.parameters(), *self.prompts.parameters()]
-
-
-@dataclass(frozen=True)
-class _Batchable:
-    """Expanded shots: features of N = shots × 2 × 16 images, masks float [N, S, S], labels float [N]."""
-
-    features: FeatureStore
-    masks: Tensor
-    labels: Tensor
-    has_masks: bool
+__all__ = ["Surroundings", "train"]
 
 
 @dataclass(frozen=True)
@@ -65,14 +36,15 @@ class Surroundings:
     """What a run uses but doesn't depend on: memory, folders, and who listens.
 
     budget_bytes: features past this go to a file. cache: where features are kept for other runs. state: where an
-    interrupted run is picked up. log: a CSV line an epoch.
+    interrupted run is picked up. log: a CSV line an epoch. each_epoch: told the epoch, from 1, and what moves.
     """
 
     budget_bytes: int = 4 * 10**9
     cache: FeatureCache | None = None
     state: Path | None = None
     log: Path | None = None
-    say: Say = lambda _: None
+    say: Callable[[str], None] = lambda _: None
+    each_epoch: Callable[[int, Trained], None] = lambda _, __: None
 
 
 def train(
@@ -80,25 +52,29 @@ def train(
 ) -> Checkpoint:
     """Learn adapters and prompts; choose thresholds on validation images that were not shots; test images stay unseen.
 
-    Raises: InputRefused, UsageError, OutputNotWritten.
+    encoder: on config.device. Raises: InputRefused, UsageError, EngineRefused, OutputNotWritten.
     """
     shots, rest = _choose(dataset, config)
     size = encoder.spec.image_size
+    check_cases((*shots, *rest), size)
     loaded = load_cases(shots, size)
-    held_out = load_cases(rest, size) if rest else None
     generator = torch.Generator().manual_seed(config.seed)
     images, masks = _expand(loaded)
     length, width = encoder.tap_shape()
     trained = _fresh(encoder, method, width, generator, config.seed)
+    listener = Listener(
+        around.say, TrainingLog(around.log), _state(around, encoder, trained, config, loaded), around.each_epoch
+    )
     with FeatureStore.compute(encoder, images, budget_bytes=around.budget_bytes, cache=around.cache) as features:
         where = f"{features.nbytes / 1e6:.0f} MB in {'a file' if features.on_disk else 'memory'}"
         reused = f", {features.reused} of them from the cache" if around.cache else ""
         around.say(f"features of {len(images)} images, {length} tokens × {width} a tap: {where}{reused}")
         labels = torch.from_numpy(loaded.labels).float().repeat_interleave(VARIANTS)
-        state = _state(around, encoder, trained, config, loaded)
-        _fit(trained, _Batchable(features, masks, labels, dataset.masks), config, generator, state, around)
+        masked = torch.from_numpy(_map_trains_on(loaded, around)).repeat_interleave(VARIANTS)
+        fit(trained, Batchable(features, masks, labels, masked), config, generator, listener)
     data = _data_card(dataset, method, config, loaded)
-    return _calibrated(_draft(trained, encoder, config, data, width), encoder, held_out)
+    draft = _draft(trained, encoder, config, data, width)
+    return _calibrated(draft, draft.model_on(encoder), rest)
 
 
 def _choose(dataset: Dataset, config: TrainConfig) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
@@ -120,6 +96,18 @@ def _expand(loaded: Loaded) -> tuple[Tensor, Tensor]:
     return torch.cat([image for image, _ in pairs]), torch.cat([mask for _, mask in pairs])
 
 
+def _map_trains_on(shots: Loaded, around: Surroundings) -> np.ndarray:
+    """bool [shots]: those whose mask is known, or none at all where no abnormal one has a mask."""
+    abnormal = shots.labels == 1
+    with_mask = int((shots.mask_known & abnormal).sum())
+    if with_mask == 0:
+        return np.zeros_like(shots.mask_known)
+    if with_mask < abnormal.sum():
+        without = int(abnormal.sum()) - with_mask
+        around.say(f"{without} of {int(abnormal.sum())} abnormal shots have no mask: they train the image score only")
+    return shots.mask_known
+
+
 def _fresh(encoder: Encoder, method: MethodConfig, width: int, generator: torch.Generator, seed: int) -> Trained:
     prompts = PromptLearner(TextTower(encoder), method, generator)
     with torch.no_grad():
@@ -127,44 +115,7 @@ def _fresh(encoder: Encoder, method: MethodConfig, width: int, generator: torch.
     with torch.random.fork_rng(devices=[]):  # Linear's own initialisation draws from the global generator
         torch.manual_seed(seed)
         adapters = DualBranchAdapters(width, embed_dim, len(encoder.spec.taps), method)
-    return Trained(adapters, prompts, method)
-
-
-def _fit(
-    trained: Trained,
-    data: _Batchable,
-    config: TrainConfig,
-    generator: torch.Generator,
-    state: TrainingState | None,
-    around: Surroundings,
-) -> None:
-    keep_freed_memory()
-    optimiser = torch.optim.Adam(trained.parameters(), lr=config.learning_rate, betas=config.betas, fused=True)
-    done = _resume(trained, optimiser, generator, state, around.say)
-    log = TrainingLog(around.log)
-    log.start(done)
-    epochs = tqdm(range(done, config.epochs), initial=done, total=config.epochs, desc="training", disable=None)
-    for epoch in epochs:
-        start = time.perf_counter()
-        loss = _epoch(trained, data, optimiser, config.batch_size, generator)
-        log.add(epoch + 1, loss, time.perf_counter() - start)
-        if state is not None and epoch + 1 < config.epochs:
-            state.save(_content(trained, optimiser, generator, epoch + 1))
-        if epoch == 0 or epoch + 1 == config.epochs:
-            around.say(f"epoch {epoch + 1}/{config.epochs}: mean loss {loss:.4f}")
-
-
-def _epoch(
-    trained: Trained, data: _Batchable, optimiser: torch.optim.Adam, batch: int, generator: torch.Generator
-) -> float:
-    losses = []
-    for indices in torch.randperm(len(data.labels), generator=generator).split(batch):
-        optimiser.zero_grad(set_to_none=True)
-        loss = _loss(trained, data, indices)
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    return float(np.mean(losses))
+    return Trained(adapters.to(encoder.device), prompts, method)
 
 
 def _state(
@@ -175,55 +126,9 @@ def _state(
         return None
     made_of = (encoder.spec.sha256, encode(encoder.spec), encode(trained.method), encode(config), torch.__version__)
     digest = hashlib.sha256(repr(made_of).encode())
-    for array in (shots.images, shots.labels, shots.masks):
+    for array in (shots.images, shots.labels, shots.masks, shots.mask_known):
         digest.update(array.tobytes())
     return TrainingState(around.state, digest.hexdigest())
-
-
-def _content(trained: Trained, optimiser: torch.optim.Adam, generator: torch.Generator, epochs: int) -> dict[str, Any]:
-    return {
-        "epochs": epochs,
-        "adapters": trained.adapters.state_dict(),
-        "prompts": trained.prompts.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "generator": generator.get_state(),
-    }
-
-
-def _resume(
-    trained: Trained,
-    optimiser: torch.optim.Adam,
-    generator: torch.Generator,
-    state: TrainingState | None,
-    say: Say,
-) -> int:
-    """Epochs already done: 0, or what an interrupted run of the same making left."""
-    content = None if state is None else state.load()
-    if content is None:
-        return 0
-    trained.adapters.load_state_dict(content["adapters"])
-    trained.prompts.load_state_dict(content["prompts"])
-    optimiser.load_state_dict(content["optimiser"])
-    generator.set_state(content["generator"])
-    say(f"going on after epoch {content['epochs']} of an interrupted run")
-    return int(content["epochs"])
-
-
-def _loss(trained: Trained, data: _Batchable, indices: Tensor) -> Tensor:
-    """Sum over levels of Dice + Focal + image loss; image-only sets train on the image loss alone."""
-    d_n, d_ab = directions(*trained.prompts(), subtraction=trained.method.subtraction)
-    image_loss = {"siglip": siglip_loss, "softmax": softmax_loss}[trained.method.image_loss]
-    labels = data.labels[indices]
-    masks = data.masks[indices]
-    total = torch.zeros(())
-    for normal, abnormal in trained.adapters(data.features.batch(indices)):
-        det, seg = class_scores(normal, abnormal, d_n, d_ab).unbind(dim=2)
-        total = total + image_loss(det, labels)
-        if data.has_masks:
-            logit = abnormal_logit(seg)
-            grid = round(logit.shape[1] ** 0.5)
-            total = total + segmentation_loss(logit.unflatten(1, (grid, grid)), masks)
-    return total
 
 
 def _draft(trained: Trained, encoder: Encoder, config: TrainConfig, data: DataCard, width: int) -> Checkpoint:
@@ -242,18 +147,16 @@ def _draft(trained: Trained, encoder: Encoder, config: TrainConfig, data: DataCa
         embed_dim=len(t_normal),
     )
     states = [
-        {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
         for module in (trained.adapters, trained.prompts)
     ]
-    return Checkpoint(card, states[0], states[1], t_normal.clone(), t_abnormal.clone())
+    return Checkpoint(card, states[0], states[1], t_normal.cpu().clone(), t_abnormal.cpu().clone())
 
 
-def _calibrated(draft: Checkpoint, encoder: Encoder, held_out: Loaded | None) -> Checkpoint:
-    if held_out is None:
-        calibration = calibrate(np.zeros(0, np.int64), np.zeros(0))
-    else:
-        answers = draft.model_on(encoder).reference(held_out.images)
-        calibration = calibrate(held_out.labels, answers.image_scores(draft.card.image_score))
+def _calibrated(draft: Checkpoint, model: Model, rest: tuple[Case, ...]) -> Checkpoint:
+    labels = np.array([case.abnormal for case in rest], dtype=np.int64)
+    scores = [answers.image_scores(draft.card.image_score) for _, _, answers in scored_chunks(model, rest)]
+    calibration = calibrate(labels, np.concatenate([np.zeros(0), *scores]))
     return replace(draft, card=replace(draft.card, calibration=calibration))
 
 
@@ -264,7 +167,7 @@ def _data_card(dataset: Dataset, method: MethodConfig, config: TrainConfig, shot
         synthetic=dataset.synthetic,
         normal_shots=int((shots.labels == 0).sum()),
         abnormal_shots=int((shots.labels == 1).sum()),
-        masks=dataset.masks,
+        masks=bool((shots.mask_known & (shots.labels == 1)).any()),
         epochs=config.epochs,
         seed=config.seed,
     )

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from madclip.data import Case, load_cases
+from madclip.data import Case
 from madclip.evaluation.plots import to_png
 from madclip.evaluation.result import Evaluation
 from madclip.model import Model
+from madclip.reading import load_cases
 from madclip_runtime.errors import one_line
 from madclip_runtime.imaging import read_image
 

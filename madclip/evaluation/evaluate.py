@@ -9,15 +9,15 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from madclip.checkpoint import Checkpoint
-from madclip.data import Dataset, Loaded
+from madclip.data import Dataset
 from madclip.evaluation.bootstrap import RESAMPLES, Bootstrap, bootstrap
 from madclip.evaluation.figures import FIGURES, Figure
 from madclip.evaluation.groups import Groups, find_groups
 from madclip.evaluation.pixels import PixelFigures, PixelTally
 from madclip.evaluation.ranking import image_figures
-from madclip.evaluation.reading import scored_chunks
 from madclip.evaluation.result import Evaluation, PointOnTest, Scores
 from madclip.model import Answers, Model
+from madclip.reading import Loaded, scored_chunks
 from madclip_runtime.errors import BundleRefused, InputRefused
 from madclip_runtime.manifest import IMAGE_SCORE_RULES, Proportion
 
@@ -80,7 +80,7 @@ def _score(checkpoint: Checkpoint, dataset: Dataset, model: Model, groups: Group
         for rule in rules:
             found[rule].append(answers.image_scores(rule))
         if tally is not None:
-            _tally(tally, dataset, part, loaded, answers, groups)
+            _tally(tally, loaded, answers, groups.of[part])
     by_rule = {rule: np.concatenate(chunks) for rule, chunks in found.items()}
     labels = np.array([case.abnormal for case in dataset.test], dtype=np.int64)
     return Scores(dataset.test, labels, by_rule)
@@ -92,14 +92,12 @@ def _refuse_not_finite(checkpoint: Checkpoint, answers: Answers) -> None:
         raise BundleRefused(which, "its scores are not finite numbers", "train it again")
 
 
-def _tally(tally: PixelTally, dataset: Dataset, part: slice, loaded: Loaded, answers: Answers, groups: Groups) -> None:
+def _tally(tally: PixelTally, loaded: Loaded, answers: Answers, groups: npt.NDArray[np.intp]) -> None:
     """Abnormal images without a mask stay out: their lesion pixels would count as normal ones."""
-    cases = dataset.test[part]
-    abnormal = np.array([case.abnormal for case in cases])
-    known = np.array([case.mask is not None or not case.abnormal for case in cases])
+    known = loaded.mask_known
     tally.leave_out(int((~known).sum()))
     if known.any():
-        tally.add(answers.maps[known], loaded.masks[known], groups.of[part][known], abnormal[known])
+        tally.add(answers.maps[known], loaded.masks[known], groups[known], loaded.labels[known] == 1)
 
 
 def _map_threshold(checkpoint: Checkpoint) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any
 from madclip.checkpoint import Checkpoint
 from madclip.config import EncoderSpec
 from madclip.data import Dataset, open_dataset
+from madclip.device import CPU, Place
 from madclip.encoder import Encoder, reload_encoder
 from madclip.evaluation.cases import case_pictures
 from madclip.evaluation.evaluate import evaluate
@@ -33,17 +34,19 @@ def evaluate_all(
     out: Path | None = None,
     json_file: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
+    place: Place = CPU,
+    partial_masks: bool = False,
 ) -> tuple[Evaluation, ...]:
     """Every checkpoint on every data set, checked before the first is scored; files only where asked for.
 
     Raises: UsageError, InputRefused, BundleRefused, OutputNotWritten.
     """
     checkpoints = _load_checkpoints(ckpts)
-    datasets = _open_datasets(data)
+    datasets = _open_datasets(data, partial_masks=partial_masks)
     if out is not None:
         make_folder(out)
     results: list[Evaluation] = []
-    encoders = _Encoders(weights)
+    encoders = _Encoders(weights, place)
     for name, checkpoint in checkpoints.items():
         model = checkpoint.model_on(encoders.of(checkpoint.card.encoder))
         for dataset in datasets:
@@ -107,9 +110,9 @@ def _load_checkpoints(paths: Sequence[Path]) -> dict[str, Checkpoint]:
     return loaded
 
 
-def _open_datasets(paths: Sequence[Path]) -> list[Dataset]:
+def _open_datasets(paths: Sequence[Path], *, partial_masks: bool) -> list[Dataset]:
     """Under the names that tell them apart, if their own don't."""
-    opened = [open_dataset(path) for path in paths]
+    opened = [open_dataset(path, partial_masks=partial_masks) for path in paths]
     names = distinct_names(paths, "--data")
     if len({dataset.name for dataset in opened}) == len(opened):
         return opened
@@ -119,14 +122,15 @@ def _open_datasets(paths: Sequence[Path]) -> list[Dataset]:
 class _Encoders:
     """Keeps the last encoder: seeds of one method share it, and it is what takes memory."""
 
-    def __init__(self, weights: str | None) -> None:
+    def __init__(self, weights: str | None, place: Place) -> None:
         self._weights = weights
+        self._place = place
         self._last: tuple[EncoderSpec, Encoder] | None = None
 
     def of(self, spec: EncoderSpec) -> Encoder:
         if self._last is None or self._last[0] != spec:
             self._last = None  # freed before the next one is loaded
-            self._last = spec, reload_encoder(spec, self._weights)
+            self._last = spec, reload_encoder(spec, self._weights).to(self._place.torch_device)
         return self._last[1]
 
 

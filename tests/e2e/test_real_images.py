@@ -9,9 +9,10 @@ import pytest
 
 from madclip.checkpoint import Checkpoint
 from madclip.config import MethodConfig, TrainConfig
-from madclip.data import load_cases, open_dataset
+from madclip.data import open_dataset
 from madclip.encoder import load_encoder
 from madclip.evaluation import evaluate
+from madclip.reading import load_cases
 from madclip.train import Surroundings, train
 from madclip_export.export import export_bundle
 from madclip_export.parity import LIMITS

@@ -12,8 +12,9 @@ from PIL import Image
 
 from madclip.checkpoint import Checkpoint
 from madclip.config import MethodConfig, TrainConfig, objective_for
-from madclip.data import Dataset, choose_shots, listed_shots, load_cases, open_dataset
+from madclip.data import Dataset, choose_shots, listed_shots, open_dataset
 from madclip.encoder import Encoder
+from madclip.reading import load_cases
 from madclip.train import Surroundings, train
 from madclip_runtime.errors import InputRefused, UsageError
 
@@ -68,6 +69,34 @@ def test_missing_masks_and_folders_are_named(copy: Path, tmp_path: Path) -> None
     shutil.rmtree(copy / "test/Ungood/anomaly_mask")
     with pytest.raises(InputRefused, match="no images"):
         open_dataset(copy)
+
+
+def test_masks_may_be_partial_only_where_that_is_said(copy: Path) -> None:
+    masks = sorted((copy / "valid/Ungood/anomaly_mask").iterdir())
+    for mask in masks[:4]:
+        mask.unlink()
+    with pytest.raises(InputRefused, match="--partial-masks"):
+        open_dataset(copy)
+    opened = open_dataset(copy, partial_masks=True)
+    loaded = load_cases(opened.valid, 64)
+    unknown = [case.image.name for case in opened.valid if not case.mask_known]
+    assert opened.masks and unknown == [mask.name for mask in masks[:4]]
+    assert (~loaded.mask_known).sum() == 4 and not loaded.masks[~loaded.mask_known].any()
+    assert loaded.mask_known[loaded.labels == 0].all(), "a normal image has no lesion: that is known"
+
+
+def test_a_mask_of_more_than_two_levels_is_refused_and_one_of_ones_is_taken(copy: Path) -> None:
+    first, second = sorted((copy / "valid/Ungood/anomaly_mask").iterdir())[:2]
+    pixels = np.array(Image.open(first))
+    Image.fromarray((pixels > 0).astype(np.uint8)).save(first)
+    abnormal = [case for case in open_dataset(copy).valid if case.abnormal]
+    assert (load_cases((abnormal[0],), 240).masks[0] == (pixels > 0)).all(), "0 and 1 are two levels too"
+    labels = np.array(Image.open(second))
+    labels[labels > 0] = 2
+    labels[tuple(np.argwhere(labels)[0])] = 1
+    Image.fromarray(labels).save(second)
+    with pytest.raises(InputRefused, match="3 grey levels"):
+        load_cases(tuple(abnormal), 64)
 
 
 def test_a_set_without_masks_is_an_image_level_set(copy: Path) -> None:

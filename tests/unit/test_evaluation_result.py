@@ -16,12 +16,13 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from madclip import reading
 from madclip.checkpoint import Checkpoint
-from madclip.data import Case, Dataset, Loaded, load_cases, open_dataset
+from madclip.data import Case, Dataset, open_dataset
 from madclip.encoder import Encoder
-from madclip.evaluation import evaluate, reading
-from madclip.evaluation.reading import CHUNK, read_chunks, scored_chunks
+from madclip.evaluation import evaluate
 from madclip.model import Answers, Model
+from madclip.reading import CHUNK, Loaded, load_cases, read_chunks, scored_chunks
 from madclip_runtime.errors import BundleRefused, InputRefused
 from madclip_runtime.manifest import Calibration
 
@@ -148,7 +149,8 @@ def test_only_one_chunk_is_alive_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
         images = np.zeros((len(cases), size, size, 3), dtype=np.uint8)
         alive.append(weakref.ref(images))
         most = max(most, sum(ref() is not None for ref in alive))
-        return Loaded(images, np.zeros(len(cases), dtype=np.int64), np.zeros(images.shape[:3], dtype=np.bool_))
+        known = np.ones(len(cases), dtype=np.bool_)
+        return Loaded(images, np.zeros(len(cases), dtype=np.int64), np.zeros(images.shape[:3], dtype=np.bool_), known)
 
     def reference(images: np.ndarray, *, progress: bool) -> Answers:
         return Answers(np.zeros(len(images)), np.zeros(images.shape[:3], dtype=np.float32))

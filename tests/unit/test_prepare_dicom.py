@@ -22,12 +22,13 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from madclip.data import load_cases, open_dataset
+from madclip.data import open_dataset
 from madclip.prepare.dicom import Header, is_dicom, read_header, read_values
 from madclip.prepare.dicom_series import plan_dicom
 from madclip.prepare.layout import SplitOptions, write_set
 from madclip.prepare.sample import Findings
 from madclip.prepare.window import parse_window
+from madclip.reading import load_cases
 from madclip_runtime.errors import InputRefused
 
 SIDE = 16

@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from madclip.cli import main
-from madclip.data import load_cases, open_dataset
+from madclip.data import open_dataset
 from madclip.prepare import layout
 from madclip.prepare.folder import plan_folder
 from madclip.prepare.layout import SplitOptions, write_set
 from madclip.prepare.sample import Findings
+from madclip.reading import load_cases
 from madclip_runtime.errors import InputRefused, OutputNotWritten, UsageError
 from madclip_runtime.imaging import read_image
 

@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from madclip.data import load_cases, open_dataset
+from madclip.data import open_dataset
 from madclip.prepare.layout import SplitOptions, write_set
 from madclip.prepare.nifti import Volume, scan, slice_pixels
 from madclip.prepare.sample import Findings
 from madclip.prepare.volumes import SliceOptions, plan_nifti
 from madclip.prepare.window import parse_window
+from madclip.reading import load_cases
 from madclip_runtime.errors import InputRefused, OutputNotWritten, UsageError
 
 BRAIN = parse_window("brain")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from madclip import train as module
+from madclip import fit as module
 from madclip.checkpoint import Checkpoint
 from madclip.config import MethodConfig, TrainConfig
 from madclip.data import Dataset
@@ -37,17 +37,17 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(
 ) -> None:
     config = TrainConfig(shots=1, seed=5, epochs=4)
     whole = train(phantom_data, mini_encoder, METHOD, config, Surroundings())
-    real, calls = module._epoch, iter(range(10))
+    real, calls = module._Run.epoch, iter(range(10))
 
-    def until_the_third(*arguments: object) -> float:
+    def until_the_third(run: module._Run, data: module.Batchable) -> float:
         if next(calls) == 2:
             raise KeyboardInterrupt
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(run, data)
 
     said: list[str] = []
     around = Surroundings(state=tmp_path / "x.pt.training", log=tmp_path / "log.csv", say=said.append)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_epoch", until_the_third)
+        patch.setattr(module._Run, "epoch", until_the_third)
         with pytest.raises(KeyboardInterrupt):
             train(phantom_data, mini_encoder, METHOD, config, around)
     resumed = train(phantom_data, mini_encoder, METHOD, config, around)
