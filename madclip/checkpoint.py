@@ -33,7 +33,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Card:
-    """The checkpoint's words and numbers: what made it."""
+    """The checkpoint's words and numbers: what made it. map_share: of the map's maximum, in a "blend"."""
 
     encoder: EncoderSpec
     method: MethodConfig
@@ -43,6 +43,7 @@ class Card:
     calibration: Calibration
     width: int
     embed_dim: int
+    map_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Checkpoint:
         adapters.load_state_dict(self.adapters)
         frozen = adapters.eval().requires_grad_(False).to(encoder.device)
         t_normal, t_abnormal = self.t_normal.to(encoder.device), self.t_abnormal.to(encoder.device)
-        return Model(encoder, frozen, t_normal, t_abnormal, card.method.subtraction)
+        return Model(encoder, frozen, t_normal, t_abnormal, card.method.subtraction, card.method.map_smoothing_px)
 
 
 def _read(path: Path) -> bytes:

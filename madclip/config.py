@@ -72,6 +72,7 @@ class MethodConfig:
     The defaults are the paper's main configuration; each of the last five is one of its ablations:
     prompts "both" | "abnormal" | "fixed" (a) · branches "dual" | "shared" (c) · subtraction (d) ·
     image_loss "siglip" | "softmax" (e) · heads "separate" | "common" (f). Ablation (b) is the objective.
+    map_smoothing_px: standard deviation of the Gaussian over the finished map, in pixels; 0, as in the paper, for none.
     """
 
     objective: str
@@ -83,6 +84,7 @@ class MethodConfig:
     subtraction: bool = True
     image_loss: str = "siglip"
     heads: str = "separate"
+    map_smoothing_px: float = 0.0
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from madclip_runtime.errors import InputRefused, UsageError
 from madclip_runtime.imaging import SUFFIXES
+from madclip_runtime.window import Window
 
 __all__ = ["Case", "Dataset", "choose_shots", "listed_shots", "open_dataset"]
 
 _PHANTOM_CARD = "phantoms.json"
+_PREPARED_CARD = "card.json"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A checked folder. name: without the "_AD". masks: whether its abnormal images, or some of them, have masks."""
+    """A checked folder. name: without the "_AD". masks: whether its abnormal images, or some of them, have masks.
+
+    window: which measured values became black and white, where `madclip prepare` made the folder from such.
+    """
 
     name: str
     root: Path
@@ -42,6 +47,7 @@ class Dataset:
     test: tuple[Case, ...]
     masks: bool
     synthetic: bool
+    window: Window | None = None
 
 
 def open_dataset(folder: Path, *, partial_masks: bool = False) -> Dataset:
@@ -61,6 +67,7 @@ def open_dataset(folder: Path, *, partial_masks: bool = False) -> Dataset:
         test=_split(folder / "test", masks=masks, partial=partial_masks),
         masks=masks,
         synthetic=_is_phantom(folder),
+        window=_window_of(folder),
     )
 
 
@@ -135,6 +142,17 @@ def _images(folder: Path) -> list[Path]:
 def _mask_of(image: Path) -> Path | None:
     mask = image.parent.parent / "anomaly_mask" / image.name
     return mask if mask.is_file() else None
+
+
+def _window_of(folder: Path) -> Window | None:
+    """What prepare noted in card.json; "file" there means each file's own, which is no rule for other files."""
+    try:
+        options = json.loads((folder / _PREPARED_CARD).read_text())["options"]
+        low, high = options["window_low_high"]
+        window = Window(str(options["window"]), low, high)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if window.name == "file" else window
 
 
 def _is_phantom(folder: Path) -> bool:

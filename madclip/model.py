@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from madclip.adapters import DualBranchAdapters
 from madclip.encoder import Encoder
-from madclip.scores import detection_score, level_map, reference_scores
+from madclip.scores import detection_score, level_map, reference_scores, smooth
 
 __all__ = ["Answers", "Model", "to_unit_floats"]
 
@@ -33,8 +33,10 @@ class Answers:
         """Maximum of each map: float64 [N]."""
         return self.maps.reshape(len(self.maps), -1).max(axis=1).astype(np.float64)
 
-    def image_scores(self, rule: str) -> npt.NDArray[np.float64]:
-        """rule: "det" or "map_max"."""
+    def image_scores(self, rule: str, map_share: float = 1.0) -> npt.NDArray[np.float64]:
+        """rule: "det", "map_max", or "blend": (1 − map_share)·det + map_share·map_max."""
+        if rule == "blend":
+            return (1 - map_share) * self.det + map_share * self.map_max
         return self.det if rule == "det" else self.map_max
 
 
@@ -42,7 +44,7 @@ class Answers:
 class Model:
     """A frozen encoder, its adapters, and the two text embeddings (float [e], unit length), all on one device.
 
-    subtraction: False is the paper's ablation (d).
+    subtraction: False is the paper's ablation (d). smoothing_px: of the map, 0 for none.
     """
 
     encoder: Encoder
@@ -50,6 +52,7 @@ class Model:
     t_normal: Tensor
     t_abnormal: Tensor
     subtraction: bool = True
+    smoothing_px: float = 0.0
 
     @torch.no_grad()
     def reference(self, images: npt.NDArray[np.uint8], *, batch: int = 8, progress: bool = True) -> Answers:
@@ -68,7 +71,7 @@ class Model:
             scores = reference_scores(normal, abnormal, self.t_normal, self.t_abnormal, subtraction=self.subtraction)
             det.append(detection_score(scores[:, :, 0]))
             maps.append(level_map(scores[:, :, 1], size))
-        return torch.stack(det).mean(0), torch.stack(maps).mean(0)
+        return torch.stack(det).mean(0), smooth(torch.stack(maps).mean(0), self.smoothing_px)
 
 
 def to_unit_floats(images: npt.NDArray[np.uint8]) -> Tensor:

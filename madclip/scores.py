@@ -6,6 +6,7 @@ one-channel one is exactly equal (softmax over two channels is a sigmoid of thei
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -18,8 +19,10 @@ __all__ = [
     "cosines",
     "detection_score",
     "directions",
+    "gaussian_kernel",
     "level_map",
     "reference_scores",
+    "smooth",
     "upsample",
 ]
 
@@ -77,6 +80,26 @@ def level_map(scores: Tensor, size: int) -> Tensor:
 def detection_score(scores: Tensor) -> Tensor:
     """One level's image score, the paper's way: S [N, L, 2] → softmax → mean over patches, abnormal: [N], 0–1."""
     return scores.softmax(dim=-1)[..., 1].mean(dim=1)
+
+
+def gaussian_kernel(sigma: float) -> Tensor:
+    """float64 [2·⌈4σ⌉ + 1], summing to 1. sigma: in pixels, above 0."""
+    radius = math.ceil(4 * sigma)
+    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma) ** 2)
+    return weights / weights.sum()
+
+
+def smooth(maps: Tensor, sigma: float) -> Tensor:
+    """Gaussian smoothing, what lies outside reflected: float [N, S, S] → the same. sigma: in pixels, 0 for none.
+
+    Not in the paper: what it is worth is in docs/experiments.md. MVFA's code smooths its maps as well.
+    """
+    if sigma == 0:
+        return maps
+    kernel = gaussian_kernel(sigma).to(maps)
+    radius = len(kernel) // 2
+    padded = F.pad(maps[:, None], (radius,) * 4, mode="reflect")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))[:, 0]
 
 
 class _Cosines(torch.autograd.Function):

@@ -155,7 +155,10 @@ def _draft(trained: Trained, encoder: Encoder, config: TrainConfig, data: DataCa
 
 def _calibrated(draft: Checkpoint, model: Model, rest: tuple[Case, ...]) -> Checkpoint:
     labels = np.array([case.abnormal for case in rest], dtype=np.int64)
-    scores = [answers.image_scores(draft.card.image_score) for _, _, answers in scored_chunks(model, rest)]
+    scores = [
+        answers.image_scores(draft.card.image_score, draft.card.map_share)
+        for _, _, answers in scored_chunks(model, rest)
+    ]
     calibration = calibrate(labels, np.concatenate([np.zeros(0), *scores]))
     return replace(draft, card=replace(draft.card, calibration=calibration))
 
@@ -170,4 +173,5 @@ def _data_card(dataset: Dataset, method: MethodConfig, config: TrainConfig, shot
         masks=bool((shots.mask_known & (shots.labels == 1)).any()),
         epochs=config.epochs,
         seed=config.seed,
+        window=dataset.window,
     )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from madclip_runtime.bundle import GOLDEN, MANIFEST, MODEL
+from madclip_runtime.bundle import GOLDEN_IMAGES, MANIFEST, MODEL, golden_files
 from madclip_runtime.files import sha256_of
 from madclip_runtime.manifest import (
     NOTICE,
@@ -21,6 +21,7 @@ from madclip_runtime.manifest import (
     DataCard,
     EncoderCard,
     FileEntry,
+    Head,
     InputContract,
     Manifest,
     OperatingPoint,
@@ -29,6 +30,8 @@ from madclip_runtime.manifest import (
 
 OPSET, IR_VERSION = 17, 9
 """What ONNX Runtime 1.18 and everything later accepts."""
+HEAD = "brightness"
+_NO_DATA = DataCard("none", "none", True, normal_shots=0, abnormal_shots=0, masks=False, epochs=0, seed=0)
 
 
 def write_tiny_bundle(folder: Path, *, size: int = 32, threshold: float | None = 0.5) -> Path:
@@ -80,7 +83,8 @@ def _golden(size: int) -> dict[str, bytes]:
     noise = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
     black = np.zeros((1, size, size, 3), np.uint8)
     images = np.concatenate([black, black + 255, noise])
-    return {name: _npy(array) for name, array in zip(GOLDEN, (images, *brightness(images)), strict=True)}
+    names = (GOLDEN_IMAGES, *golden_files([HEAD])[HEAD])
+    return {name: _npy(array) for name, array in zip(names, (images, *brightness(images)), strict=True)}
 
 
 def _npy(array: npt.NDArray[Any]) -> bytes:
@@ -93,13 +97,10 @@ def _manifest(size: int, threshold: float | None, files: dict[str, FileEntry]) -
     return Manifest(
         model_id="tiny-brightness",
         precision="fp32",
-        image_score="map_max",
         input=InputContract(size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
-        calibration=_calibration(threshold),
         encoder=EncoderCard("brightness", "none: four ONNX nodes", "0" * 64, random=True, taps=()),
-        data=DataCard("none", "none", True, normal_shots=0, abnormal_shots=0, masks=False, epochs=0, seed=0),
+        heads={HEAD: Head("map_max", _calibration(threshold), _NO_DATA, "0" * 64)},
         gates=(),
-        checkpoint_sha256="0" * 64,
         versions={},
         files=files,
         notices=(NOTICE, "a test graph that measures brightness"),

@@ -56,7 +56,7 @@ def time_detector(
         started_utc=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
         bench_version=__version__,
         rules=rules,
-        bundle=BundleCard.of(detector.bundle),
+        bundle=BundleCard.of(detector.bundle, detector.head),
         engine=detector.engine.info,
         machine=read_machine().with_load(load_before, load_average()),
         images=images.card(),

@@ -56,6 +56,7 @@ class BundleCard:
     model_id: str
     digest: str
     precision: str
+    head: str
     image_score: str
     input_size: int
     disk_bytes: int
@@ -64,18 +65,19 @@ class BundleCard:
     notices: tuple[str, ...]
 
     @classmethod
-    def of(cls, bundle: Bundle) -> BundleCard:
-        """From a checked bundle; disk_bytes: the files its manifest lists, and the manifest."""
-        manifest = bundle.manifest
+    def of(cls, bundle: Bundle, name: str) -> BundleCard:
+        """From a checked bundle and the head that is timed; disk_bytes: the files its manifest lists, and itself."""
+        manifest, head = bundle.manifest, bundle.manifest.heads[name]
         return cls(
             model_id=manifest.model_id,
             digest=bundle.digest,
             precision=manifest.precision,
-            image_score=manifest.image_score,
+            head=name,
+            image_score=head.image_score,
             input_size=manifest.input.size,
             disk_bytes=sum(entry.bytes for entry in manifest.files.values()) + (bundle.path / MANIFEST).stat().st_size,
             encoder=manifest.encoder,
-            data=manifest.data,
+            data=head.data,
             notices=manifest.notices,
         )
 

@@ -6,14 +6,14 @@ import contextlib
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from madclip_runtime.bundle import GOLDEN, MANIFEST, Golden
+from madclip_runtime.bundle import GOLDEN_IMAGES, MANIFEST, Golden, golden_files
 from madclip_runtime.errors import OutputNotWritten
 from madclip_runtime.files import sha256_of, write_whole
 from madclip_runtime.manifest import FileEntry
@@ -42,11 +42,13 @@ def staging(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_golden(folder: Path, golden: Golden) -> None:
-    """golden/*.npy. Raises: OutputNotWritten."""
+def write_golden(folder: Path, images: npt.NDArray[np.uint8], golden: Mapping[str, Golden]) -> None:
+    """golden/*.npy: the images once, each head's answers. Raises: OutputNotWritten."""
     (folder / "golden").mkdir(exist_ok=True)
-    arrays: list[npt.NDArray[Any]] = [golden.images, golden.scores, golden.maps]
-    for name, array in zip(GOLDEN, arrays, strict=True):
+    arrays: dict[str, npt.NDArray[Any]] = {GOLDEN_IMAGES: images}
+    for head, names in golden_files(golden).items():
+        arrays |= zip(names, (golden[head].scores, golden[head].maps), strict=True)
+    for name, array in arrays.items():
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
         write_whole(folder / name, buffer.getvalue())

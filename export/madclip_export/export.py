@@ -1,8 +1,9 @@
-"""Checkpoint → bundle: trace, write, load through the runtime, compare, and only then keep."""
+"""Checkpoints → bundle: trace, write, load through the runtime, compare, and only then keep."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,13 +15,14 @@ from madclip.model import Model
 from madclip_export import __version__
 from madclip_export.bundle_writer import file_entries, staging, write_golden
 from madclip_export.golden import golden_images
-from madclip_export.graph import FusedDetector
+from madclip_export.graph import FusedDetector, HeadSource
 from madclip_export.onnx_file import OPSET, write_onnx
 from madclip_export.parity import Parity, ParityMissed, measure_parity
 from madclip_runtime.bundle import MANIFEST, Bundle, Golden
 from madclip_runtime.engines import load_engine
+from madclip_runtime.errors import UsageError
 from madclip_runtime.files import write_whole
-from madclip_runtime.manifest import NOTICE, EncoderCard, InputContract, Manifest
+from madclip_runtime.manifest import NOTICE, EncoderCard, Head, InputContract, Manifest, output_names
 
 __all__ = ["Exported", "export_bundle"]
 
@@ -29,84 +31,119 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export left. bytes: of all files together."""
+    """What an export left. parity: by head. bytes: of all files together."""
 
     out: Path
     manifest: Manifest
-    parity: Parity
+    parity: dict[str, Parity]
     bytes: int
 
 
 def export_bundle(
-    checkpoint: Checkpoint, out: Path, *, precision: str, weights: str | None, golden: Sequence[Path], say: Say
+    checkpoints: Mapping[str, Checkpoint],
+    out: Path,
+    *,
+    precision: str,
+    weights: str | None,
+    golden: Sequence[Path],
+    say: Say,
 ) -> Exported:
-    """precision: "fp32" or "fp16". golden: images the user lets travel in the bundle.
+    """checkpoints: by head, all on one encoder. precision: "fp32" or "fp16". golden: images that may travel.
 
-    Raises: ParityMissed (and leaves no bundle), InputRefused, BundleRefused, EngineRefused, OutputNotWritten.
+    Raises: ParityMissed (and leaves no bundle), UsageError, InputRefused, BundleRefused, EngineRefused,
+    OutputNotWritten.
     """
-    model = checkpoint.model(weights)
-    rule = checkpoint.card.image_score
-    size = checkpoint.card.encoder.image_size
-    images = golden_images(size, golden)
+    models = _models(checkpoints, weights)
+    spec = next(iter(models.values())).encoder.spec
+    images = golden_images(spec.image_size, golden)
     with staging(out) as folder:
-        say(f"tracing {checkpoint.card.encoder.name} at {size} px, {precision}")
-        module = FusedDetector(model, image_score=rule, half=precision == "fp16").eval()
-        write_onnx(module, folder, size=size, metadata=_metadata(checkpoint, precision))
+        say(f"tracing {spec.name} at {spec.image_size} px, {precision}, {', '.join(checkpoints)}")
+        sources = [HeadSource(models[name], c.card.image_score, c.card.map_share) for name, c in checkpoints.items()]
+        module = FusedDetector(sources, half=precision == "fp16").eval()
+        outputs = [name for pair in output_names(checkpoints).values() for name in pair]
+        metadata = _metadata(checkpoints, precision)
+        write_onnx(module, folder, size=spec.image_size, outputs=outputs, metadata=metadata)
         del module
-        write_golden(folder, _reference(model, images, rule))
-        manifest = _manifest(checkpoint, precision, folder)
+        write_golden(folder, images, {name: _reference(models[name], images, c) for name, c in checkpoints.items()})
+        manifest = _manifest(checkpoints, precision, folder)
         say(f"comparing with the checkpoint on {len(images)} golden images")
         manifest, parity = _gated(manifest, folder)
         total = sum(entry.bytes for entry in manifest.files.values())
     return Exported(out, manifest, parity, total)
 
 
-def _reference(model: Model, images: np.ndarray, rule: str) -> Golden:
+def _models(checkpoints: Mapping[str, Checkpoint], weights: str | None) -> dict[str, Model]:
+    """All on one encoder, loaded once. Raises: UsageError where they were trained on different ones."""
+    first_name, first = next(iter(checkpoints.items()))
+    for name, checkpoint in checkpoints.items():
+        ours, theirs = first.card.encoder, checkpoint.card.encoder
+        if replace(theirs, weights=ours.weights, causal_mask=ours.causal_mask) != ours:
+            why = (
+                f"is on encoder {theirs.name} {theirs.sha256[:12]}, head {first_name} on {ours.name} {ours.sha256[:12]}"
+            )
+            raise UsageError(f"head {name}", why, "heads share one encoder and one input contract: export them apart")
+    model = first.model(weights)
+    return {name: checkpoint.model_on(model.encoder) for name, checkpoint in checkpoints.items()}
+
+
+def _reference(model: Model, images: np.ndarray, checkpoint: Checkpoint) -> Golden:
     answers = model.reference(images)
-    return Golden(images, answers.image_scores(rule).astype(np.float32), answers.maps.astype(np.float32))
+    scores = answers.image_scores(checkpoint.card.image_score, checkpoint.card.map_share)
+    return Golden(images, scores.astype(np.float32), answers.maps.astype(np.float32))
 
 
-def _gated(manifest: Manifest, folder: Path) -> tuple[Manifest, Parity]:
+def _gated(manifest: Manifest, folder: Path) -> tuple[Manifest, dict[str, Parity]]:
     """Load the staged bundle exactly as a hospital would, compare, and write the numbers into its manifest."""
     write_whole(folder / MANIFEST, manifest.to_json())
     bundle = Bundle.load(folder)
-    parity = measure_parity(load_engine(bundle, "cpu"), bundle.golden(), manifest.precision)
-    gate = parity.gate()
-    if not gate.passed:
-        missed = [n for n, limit in gate.limits.items() if not gate.measured[n] <= limit]
-        raise ParityMissed(
-            "export refused",
-            f"{', '.join(missed)} beyond the limit for {manifest.precision}; no bundle was left\n{parity.table()}",
-        )
-    final = replace(manifest, gates=(gate,))
+    engine = load_engine(bundle, "cpu")
+    parity = {head: measure_parity(engine, bundle.golden(head), manifest.precision, head) for head in manifest.heads}
+    gates = tuple(found.gate() for found in parity.values())
+    for gate, found in zip(gates, parity.values(), strict=True):
+        if not gate.passed:
+            missed = [n for n, limit in gate.limits.items() if not gate.measured[n] <= limit]
+            raise ParityMissed(
+                "export refused",
+                f"{gate.head}: {', '.join(missed)} beyond the limit for {manifest.precision}; no bundle was left\n"
+                f"{found.table()}",
+            )
+    heads = {name: replace(head, score_error=parity[name].measured["score"]) for name, head in manifest.heads.items()}
+    final = replace(manifest, gates=gates, heads=heads)
     write_whole(folder / MANIFEST, final.to_json())
     return final, parity
 
 
-def _manifest(checkpoint: Checkpoint, precision: str, folder: Path) -> Manifest:
-    card, spec = checkpoint.card, checkpoint.card.encoder
+def _manifest(checkpoints: Mapping[str, Checkpoint], precision: str, folder: Path) -> Manifest:
+    spec = next(iter(checkpoints.values())).card.encoder
     files = file_entries(folder)
     return Manifest(
-        model_id=_model_id(card.data.dataset, precision, [entry.sha256 for entry in files.values()]),
+        model_id=_model_id(checkpoints, precision, [entry.sha256 for entry in files.values()]),
         precision=precision,
-        image_score=card.image_score,
         input=InputContract(size=spec.image_size, mean=spec.mean, std=spec.std),
-        calibration=card.calibration,
         encoder=EncoderCard(spec.name, _weights_in_words(spec.weights), spec.sha256, spec.random, spec.taps),
-        data=card.data,
+        heads={name: _head(checkpoint) for name, checkpoint in checkpoints.items()},
         gates=(),
-        checkpoint_sha256=checkpoint.sha256,
         versions=_versions(),
         files=files,
-        notices=_notices(checkpoint),
+        notices=_notices(checkpoints),
     )
 
 
-def _model_id(dataset: str, precision: str, hashes: list[str]) -> str:
-    import hashlib
+def _head(checkpoint: Checkpoint) -> Head:
+    card = checkpoint.card
+    return Head(
+        image_score=card.image_score,
+        calibration=card.calibration,
+        data=card.data,
+        checkpoint_sha256=checkpoint.sha256,
+        map_share=card.map_share,
+        map_smoothing_px=card.method.map_smoothing_px,
+    )
 
+
+def _model_id(checkpoints: Mapping[str, Checkpoint], precision: str, hashes: list[str]) -> str:
     digest = hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
-    return f"{dataset}-{precision}-{digest}"
+    return f"{'+'.join(checkpoints)}-{precision}-{digest}"
 
 
 def _weights_in_words(reference: str) -> str:
@@ -116,24 +153,25 @@ def _weights_in_words(reference: str) -> str:
     return words.get(kind, "the hub's own")
 
 
-def _notices(checkpoint: Checkpoint) -> tuple[str, ...]:
+def _notices(checkpoints: Mapping[str, Checkpoint]) -> tuple[str, ...]:
     notices = [NOTICE]
-    if checkpoint.card.data.synthetic:
+    cards = [checkpoint.card for checkpoint in checkpoints.values()]
+    if any(card.data.synthetic for card in cards):
         notices.append("trained on synthetic phantoms")
-    if checkpoint.card.encoder.random:
+    if any(card.encoder.random for card in cards):
         notices.append("random weights, a pipeline test only")
     return tuple(notices)
 
 
-def _metadata(checkpoint: Checkpoint, precision: str) -> dict[str, str]:
-    spec = checkpoint.card.encoder
+def _metadata(checkpoints: Mapping[str, Checkpoint], precision: str) -> dict[str, str]:
+    spec = next(iter(checkpoints.values())).card.encoder
     return {
         "madclip": __version__,
-        "dataset": checkpoint.card.data.dataset,
+        "heads": ",".join(checkpoints),
         "precision": precision,
-        "image_score": checkpoint.card.image_score,
+        "image_score": ",".join(checkpoint.card.image_score for checkpoint in checkpoints.values()),
         "input": f"image uint8 [N, {spec.image_size}, {spec.image_size}, 3] RGB",
-        "checkpoint_sha256": checkpoint.sha256,
+        "checkpoint_sha256": ",".join(checkpoint.sha256 for checkpoint in checkpoints.values()),
         "notice": NOTICE,
     }
 

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,13 @@ _IR_VERSION = 9  # what ONNX Runtime 1.18 (JetPack 6) reads
 _WEIGHTS = MODEL + ".data"
 
 
-def write_onnx(module: nn.Module, folder: Path, *, size: int, metadata: dict[str, str]) -> tuple[Path, ...]:
+def write_onnx(
+    module: nn.Module, folder: Path, *, size: int, outputs: Sequence[str], metadata: dict[str, str]
+) -> tuple[Path, ...]:
     """Trace with a free batch axis, write graph and weights into `folder`, run the full checker.
 
-    Returns the files written. The example batch is 2: with 1 the batch axis would silently be specialised.
+    outputs: names, in the module's order. The example batch is 2: with 1 the batch axis would silently be specialised.
+    Returns the files written.
     """
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     with _quiet():
@@ -34,7 +37,7 @@ def write_onnx(module: nn.Module, folder: Path, *, size: int, metadata: dict[str
             module,
             (example,),
             input_names=["image"],
-            output_names=["score", "map"],
+            output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("N", min=1, max=256)},),
             opset_version=OPSET,
             dynamo=True,

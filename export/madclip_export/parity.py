@@ -33,6 +33,7 @@ class ParityMissed(BundleRefused):
 class Parity:
     """One row an image: absolute differences of score, of the worst pixel, and the mean over pixels."""
 
+    head: str
     precision: str
     engine: str
     score: tuple[float, ...]
@@ -62,6 +63,7 @@ class Parity:
             passed=passed,
             measured=self.measured,
             limits=limits,
+            head=self.head,
         )
 
     def table(self) -> str:
@@ -75,14 +77,15 @@ class Parity:
         return "\n".join(rows)
 
 
-def measure_parity(engine: Engine, golden: Golden, precision: str) -> Parity:
+def measure_parity(engine: Engine, golden: Golden, precision: str, head: str) -> Parity:
     """Each golden image alone, then all in one batch. Raises: EngineRefused."""
-    singles = [engine.run(golden.images[i : i + 1]) for i in range(len(golden.images))]
-    scores = np.concatenate([score for score, _ in singles])
-    maps = np.concatenate([heat for _, heat in singles])
-    batch_scores, batch_maps = engine.run(golden.images)
+    singles = [engine.run(golden.images[i : i + 1], [head])[head] for i in range(len(golden.images))]
+    scores = np.concatenate([answer.scores for answer in singles])
+    maps = np.concatenate([answer.maps for answer in singles])
+    batch_scores, batch_maps = engine.run(golden.images, [head])[head]
     difference = np.abs(maps.astype(np.float64) - golden.maps)
     return Parity(
+        head=head,
         precision=precision,
         engine=f"{engine.info.name} ({engine.info.library})",
         score=_row(np.abs(scores.astype(np.float64) - golden.scores)),

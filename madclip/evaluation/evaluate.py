@@ -19,7 +19,7 @@ from madclip.evaluation.result import Evaluation, PointOnTest, Scores
 from madclip.model import Answers, Model
 from madclip.reading import Loaded, scored_chunks
 from madclip_runtime.errors import BundleRefused, InputRefused
-from madclip_runtime.manifest import IMAGE_SCORE_RULES, Proportion
+from madclip_runtime.manifest import Proportion
 
 __all__ = ["evaluate"]
 
@@ -73,12 +73,12 @@ def _refuse_one_class(dataset: Dataset) -> None:
 
 
 def _score(checkpoint: Checkpoint, dataset: Dataset, model: Model, groups: Groups, tally: PixelTally | None) -> Scores:
-    rules = tuple(dict.fromkeys((*IMAGE_SCORE_RULES, checkpoint.card.image_score)))
+    rules = tuple(dict.fromkeys(("det", "map_max", checkpoint.card.image_score)))
     found: dict[str, list[npt.NDArray[np.float64]]] = {rule: [] for rule in rules}
     for part, loaded, answers in scored_chunks(model, dataset.test):
         _refuse_not_finite(checkpoint, answers)
         for rule in rules:
-            found[rule].append(answers.image_scores(rule))
+            found[rule].append(answers.image_scores(rule, checkpoint.card.map_share))
         if tally is not None:
             _tally(tally, loaded, answers, groups.of[part])
     by_rule = {rule: np.concatenate(chunks) for rule, chunks in found.items()}

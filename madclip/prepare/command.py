@@ -42,7 +42,7 @@ def nifti(
     from madclip.prepare.layout import SplitOptions, check_out
     from madclip.prepare.sample import Findings
     from madclip.prepare.volumes import SliceOptions, plan_nifti
-    from madclip.prepare.window import parse_window
+    from madclip_runtime.window import parse_window
 
     lesions = tuple(sorted(set(lesion_label or ())))
     options = SliceOptions(parse_window(window), axis, lesions, min_lesion_pixels, gap, per_volume, tolerance)
@@ -65,7 +65,7 @@ def dicom(
     from madclip.prepare.dicom_series import plan_dicom
     from madclip.prepare.layout import SplitOptions, check_out
     from madclip.prepare.sample import Findings
-    from madclip.prepare.window import parse_window
+    from madclip_runtime.window import parse_window
 
     chosen, split, findings = parse_window(window, from_file=True), SplitOptions(test_share, seed), Findings()
     check_out(out)

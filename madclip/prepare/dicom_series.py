@@ -17,9 +17,9 @@ from tqdm import tqdm
 from madclip.prepare.dicom import Header, Values, is_dicom, read_header, read_values
 from madclip.prepare.labels import Row, check_masks, inside, parse_label, read_mask, read_table
 from madclip.prepare.sample import Findings, Pixels, Plan, Planned
-from madclip.prepare.window import Window, foreground, limits_of, to_grey
 from madclip_runtime.errors import InputRefused
 from madclip_runtime.files import sha256_of
+from madclip_runtime.window import Window, foreground, limits_of, to_grey
 
 __all__ = ["plan_dicom"]
 

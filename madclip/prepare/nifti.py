@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from madclip.prepare.sample import Bools, Findings, Floats, Pixels
 from madclip.prepare.slices import Integers
-from madclip.prepare.window import AIR_HU, Window, foreground, limits_of, to_grey
 from madclip_runtime.errors import InputRefused, UsageError
 from madclip_runtime.imaging import MIN_SIDE
+from madclip_runtime.window import AIR_HU, Window, foreground, limits_of, to_grey
 
 __all__ = ["Scan", "Volume", "find_pairs", "scan", "slice_pixels"]
 

@@ -21,8 +21,8 @@ from madclip.prepare.slices import (
     thin_out,
 )
 from madclip.prepare.split import SPLITS, Patient, assign_splits
-from madclip.prepare.window import Window
 from madclip_runtime.errors import UsageError
+from madclip_runtime.window import Window
 
 __all__ = ["SliceOptions", "plan_nifti"]
 

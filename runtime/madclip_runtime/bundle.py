@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,22 +18,22 @@ import numpy.typing as npt
 
 from madclip_runtime.errors import BundleRefused, UsageError
 from madclip_runtime.files import sha256_of
-from madclip_runtime.manifest import Manifest
+from madclip_runtime.manifest import Manifest, output_names
 from madclip_runtime.schema import SchemaError
 
-__all__ = ["ENVIRONMENT", "GOLDEN", "MANIFEST", "MODEL", "Bundle", "Golden", "find_bundle"]
+__all__ = ["ENVIRONMENT", "GOLDEN_IMAGES", "MANIFEST", "MODEL", "Bundle", "Golden", "find_bundle", "golden_files"]
 
 ENVIRONMENT = "MADCLIP_BUNDLE"
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
-GOLDEN = ("golden/images.npy", "golden/scores.npy", "golden/maps.npy")
+GOLDEN_IMAGES = "golden/images.npy"
 _MAX_MANIFEST = 4 * 2**20
 _RE_EXPORT = "copy the bundle again, or export it again"
 
 
 @dataclass(frozen=True)
 class Golden:
-    """A few inputs with the checkpoint's own answers.
+    """A few inputs with a checkpoint's own answers: one head's.
 
     images: uint8 [K, S, S, 3] RGB. scores: float32 [K]. maps: float32 [K, S, S]. All outputs in 0–1.
     """
@@ -62,7 +63,7 @@ class Bundle:
             manifest = Manifest.from_json(data)
         except SchemaError as error:
             raise BundleRefused(str(folder / MANIFEST), str(error), _RE_EXPORT) from None
-        for required in (MODEL, *GOLDEN):
+        for required in (MODEL, GOLDEN_IMAGES, *sum(golden_files(manifest.heads).values(), ())):
             if required not in manifest.files:
                 raise BundleRefused(str(folder), f"its manifest does not list {required}", _RE_EXPORT)
         for name, entry in manifest.files.items():
@@ -74,9 +75,10 @@ class Bundle:
         """The ONNX graph; its weights lie beside it."""
         return self.path / MODEL
 
-    def golden(self) -> Golden:
-        """Read the golden inputs and outputs. Raises: BundleRefused."""
-        images, scores, maps = (_read_array(self.path / name) for name in GOLDEN)
+    def golden(self, head: str | None = None) -> Golden:
+        """Read the golden inputs and one head's outputs, the first's by default. Raises: BundleRefused."""
+        outputs = golden_files(self.manifest.heads)[head or next(iter(self.manifest.heads))]
+        images, scores, maps = (_read_array(self.path / name) for name in (GOLDEN_IMAGES, *outputs))
         size = self.manifest.input.size
         count = scores.size
         shapes = ((count, size, size, 3), (count,), (count, size, size))
@@ -84,6 +86,12 @@ class Bundle:
         if (images.shape, scores.shape, maps.shape) != shapes or types != ["|u1", "<f4", "<f4"]:
             raise BundleRefused(str(self.path / "golden"), "arrays of the wrong shape or type", _RE_EXPORT)
         return Golden(images, scores, maps)
+
+
+def golden_files(heads: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Head → the files of its golden scores and maps, named as the graph's outputs are."""
+    outputs = output_names(heads)
+    return {head: (f"golden/{score}.npy", f"golden/{heat}.npy") for head, (score, heat) in outputs.items()}
 
 
 def find_bundle(named: str | None, folder: Path | None = None) -> Path:

@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE|DIR", help="image files, or folders of them")
     parser.add_argument("--bundle", metavar="X.madclip", help="default: $MADCLIP_BUNDLE, else the only one here")
+    parser.add_argument("--head", metavar="NAME", help="which of a bundle's heads, where it has several")
     parser.add_argument("--out", metavar="DIR", default="madclip-out", help="where overlays go (default: %(default)s)")
     parser.add_argument("--threshold", type=float, metavar="T", help="decide at T instead of the bundle's own point")
     parser.add_argument("--json", action="store_true", help="one JSON line a file on stdout")
@@ -65,7 +66,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     out = Path(arguments.out)
     jobs, skipped = find_each(arguments.images, out)
-    detector = Detector.load(find_bundle(arguments.bundle), threshold=arguments.threshold)
+    detector = Detector.load(find_bundle(arguments.bundle), head=arguments.head, threshold=arguments.threshold)
     make_folder(out)
     _say_what_runs(detector, skipped)
     code = EXIT_OK
@@ -83,8 +84,10 @@ def _say_what_runs(detector: Detector, skipped: int) -> None:
     for line in manifest.notices:
         _talk(line)
     _talk(f"bundle {manifest.model_id}, {info.precision}, on {info.name} ({info.library})")
+    if len(manifest.heads) > 1:
+        _talk(f"head {detector.head}")
     if detector.threshold is None:
-        _talk(f"uncalibrated, scores only: {manifest.calibration.reason}")
+        _talk(f"uncalibrated, scores only: {manifest.heads[detector.head].calibration.reason}")
     if skipped:
         _talk(f"{skipped} file(s) in the folder(s) have no image ending and were left out")
 

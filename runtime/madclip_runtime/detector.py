@@ -26,28 +26,37 @@ ImageLike = str | Path | bytes | npt.NDArray[np.uint8]
 
 
 class Detector:
-    """Scores images with one bundle on one engine. Not for use from several threads at once."""
+    """Scores images with one head of a bundle on one engine. Not for use from several threads at once."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, *, threshold: float | None = None) -> None:
-        """threshold: overrides the bundle's default operating point. Raises: UsageError where it is not in 0–1."""
+    def __init__(
+        self, bundle: Bundle, engine: Engine, *, head: str | None = None, threshold: float | None = None
+    ) -> None:
+        """head: which of the bundle's, None for its only one. threshold: overrides the head's default operating point.
+
+        Raises: UsageError where the head must be named or isn't there, or the threshold is not in 0–1.
+        """
         if threshold is not None and not (math.isfinite(threshold) and 0 <= threshold <= 1):
             raise UsageError(f"threshold {threshold}", "a score lies in 0–1", "give a number from 0 to 1")
         self.bundle = bundle
         self.engine = engine
-        calibration = bundle.manifest.calibration
+        self.head = _choose_head(bundle, head)
+        calibration = bundle.manifest.heads[self.head].calibration
         self.operating_point = "given" if threshold is not None else calibration.default
         if threshold is None and calibration.default is not None:
             threshold = calibration.points[calibration.default].threshold
         self.threshold = threshold
 
     @classmethod
-    def load(cls, path: str | Path, *, engine: str = "cpu", threshold: float | None = None) -> Detector:
+    def load(
+        cls, path: str | Path, *, engine: str = "cpu", head: str | None = None, threshold: float | None = None
+    ) -> Detector:
         """Open and check a bundle, start the engine.
 
         Raises: BundleRefused, EngineRefused, UsageError.
         """
         bundle = Bundle.load(path)
-        return cls(bundle, load_engine(bundle, engine), threshold=threshold)
+        _choose_head(bundle, head)  # before the engine's seconds, not after them
+        return cls(bundle, load_engine(bundle, engine), head=head, threshold=threshold)
 
     def __call__(self, image: ImageLike, *, name: str | None = None) -> Result:
         """Score one image: a path, the bytes of a file, or pixels (uint8 [H, W] grey or [H, W, 3] RGB, 0–255).
@@ -59,7 +68,7 @@ class Detector:
         decoded_at = time.perf_counter()
         square = to_model_input(decoded.pixels, self.bundle.manifest.input.size)
         prepared_at = time.perf_counter()
-        scores, maps = self.engine.run(square[None])
+        scores, maps = self.engine.run(square[None], [self.head])[self.head]
         computed_at = time.perf_counter()
         times = {
             "decode": (decoded_at - start) * 1e3,
@@ -89,7 +98,8 @@ class Detector:
             precision=info.precision,
             bundle=manifest.model_id,
             bundle_digest=self.bundle.digest,
-            image_score=manifest.image_score,
+            head=self.head,
+            image_score=manifest.heads[self.head].image_score,
             image=decoded.pixels,
             model_map=heat,
             times_ms=times_ms,
@@ -101,6 +111,16 @@ class Detector:
         if self.threshold is None:
             return "uncalibrated"
         return "abnormal" if score >= self.threshold else "normal"
+
+
+def _choose_head(bundle: Bundle, name: str | None) -> str:
+    heads = bundle.manifest.heads
+    if name is None and bundle.manifest.only_head is not None:
+        return bundle.manifest.only_head
+    if name is None or name not in heads:
+        why = "the bundle has several heads" if name is None else f"the bundle has no head {name!r}"
+        raise UsageError(str(bundle.path), why, f"name one: --head {' | '.join(heads)}")
+    return name
 
 
 def _decode(image: ImageLike, name: str | None) -> tuple[DecodedImage, str]:

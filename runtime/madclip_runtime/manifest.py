@@ -6,9 +6,12 @@ Reading is strict (schema.decode); writing is deterministic: the same values giv
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from madclip_runtime.schema import SchemaError, decode, encode
+from madclip_runtime.window import Window
 
 __all__ = [
     "FORMAT",
@@ -20,17 +23,20 @@ __all__ = [
     "EncoderCard",
     "FileEntry",
     "Gate",
+    "Head",
     "InputContract",
     "Manifest",
     "OperatingPoint",
     "Proportion",
+    "output_names",
 ]
 
 FORMAT = "madclip-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NOTICE = "research use, not a medical device"
-IMAGE_SCORE_RULES = ("det", "map_max")
-PRECISIONS = ("fp32", "fp16")
+IMAGE_SCORE_RULES = ("det", "map_max", "blend")
+PRECISIONS = ("fp32", "fp16", "int8")
+_HEAD_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class InputContract:
     """What the graph takes: `image` uint8 [N, size, size, 3] RGB 0–255; everything after that is inside the graph.
 
     mean, std: per channel, of pixels in 0–1, already folded in; (0, 0, 0) and (1, 1, 1) where none is used.
-    resize: how an image becomes a square; sixteen_bit: how 16-bit grey becomes 8-bit.
+    resize: how an image becomes a square; sixteen_bit: how 16-bit grey of an image file becomes 8-bit. How measured
+    values (DICOM, NIfTI) do is each head's own window.
     """
 
     size: int
@@ -108,7 +115,9 @@ class EncoderCard:
 
 @dataclass(frozen=True)
 class DataCard:
-    """What the adapters learned from; no file names, no pixels."""
+    """What the adapters learned from; no file names, no pixels. window: which measured values became black and white
+    when the images were prepared, None where they came as pictures.
+    """
 
     dataset: str
     objective: str
@@ -118,11 +127,15 @@ class DataCard:
     masks: bool
     epochs: int
     seed: int
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One comparison the export had to pass: what was measured, and the limit each number had to keep."""
+    """One comparison of one head that the export had to pass: what was measured, and the limit each number had to keep.
+
+    passed: False only in a bundle that says so in `degraded`.
+    """
 
     name: str
     reference: str
@@ -131,6 +144,32 @@ class Gate:
     passed: bool
     measured: dict[str, float]
     limits: dict[str, float]
+    head: str = ""
+
+
+@dataclass(frozen=True)
+class Head:
+    """One trained anatomy on the bundle's encoder: what its score is, when it decides, and what it learned from.
+
+    image_score: "det" (mean over patches), "map_max" (maximum of the map) or "blend" of both:
+    (1 − map_share)·det + map_share·map_max. map_smoothing_px: standard deviation of the Gaussian that has smoothed the
+    map, in pixels of the model's size, 0 for none. score_error: the largest difference from the checkpoint's own score
+    that the gates measured; a score nearer to a threshold than this is borderline.
+    """
+
+    image_score: str
+    calibration: Calibration
+    data: DataCard
+    checkpoint_sha256: str
+    map_share: float = 1.0
+    map_smoothing_px: float = 0.0
+    score_error: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.image_score not in IMAGE_SCORE_RULES:
+            raise SchemaError(f"image_score must be one of {IMAGE_SCORE_RULES}, got {self.image_score!r}")
+        if not (0 <= self.map_share <= 1 and 0 <= self.map_smoothing_px <= 64 and 0 <= self.score_error <= 1):
+            raise SchemaError("map_share, map_smoothing_px or score_error is out of range")
 
 
 @dataclass(frozen=True)
@@ -143,30 +182,39 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of manifest.json. image_score: "det" (mean over patches) or "map_max" (maximum of the map)."""
+    """All of manifest.json.
+
+    heads: by name, at least one; their outputs are named by `output_names`. degraded: why a bundle that missed a gate
+    was kept all the same, "" for all others.
+    """
 
     model_id: str
     precision: str
-    image_score: str
     input: InputContract
-    calibration: Calibration
     encoder: EncoderCard
-    data: DataCard
+    heads: dict[str, Head]
     gates: tuple[Gate, ...]
-    checkpoint_sha256: str
     versions: dict[str, str]
     files: dict[str, FileEntry]
     notices: tuple[str, ...] = (NOTICE,)
+    degraded: str = ""
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        if self.image_score not in IMAGE_SCORE_RULES:
-            raise SchemaError(f"image_score must be one of {IMAGE_SCORE_RULES}, got {self.image_score!r}")
         if self.precision not in PRECISIONS:
             raise SchemaError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+        if not self.heads or not all(_HEAD_NAME.fullmatch(name) for name in self.heads):
+            raise SchemaError("heads must be named by a–z, 0–9 and -, at most 32, and there must be one")
+        if not self.degraded and not all(gate.passed for gate in self.gates):
+            raise SchemaError("a gate was missed, and degraded does not say why that is accepted")
         if self.notices[:1] != (NOTICE,):
             raise SchemaError(f"notices must begin with {NOTICE!r}")
+
+    @property
+    def only_head(self) -> str | None:
+        """The head's name where there is one, else None."""
+        return next(iter(self.heads)) if len(self.heads) == 1 else None
 
     def to_json(self) -> bytes:
         """UTF-8 JSON, sorted keys, no clock in it."""
@@ -182,6 +230,12 @@ class Manifest:
             raise SchemaError(f"not JSON ({str(error)[:80]})") from None
         _check_version(parsed)
         return decode(cls, parsed)
+
+
+def output_names(heads: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Head → the graph's outputs of its score and map: "score", "map" of an only one, else "score_<head>", …"""
+    names = list(heads)
+    return {names[0]: ("score", "map")} if len(names) == 1 else {n: (f"score_{n}", f"map_{n}") for n in names}
 
 
 def _check_version(parsed: object) -> None:

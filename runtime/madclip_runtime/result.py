@@ -36,6 +36,7 @@ class Result:
     precision: str
     bundle: str
     bundle_digest: str
+    head: str
     image_score: str
     image: npt.NDArray[np.uint8]
     model_map: npt.NDArray[np.float32]
@@ -67,6 +68,7 @@ class Result:
             "precision": self.precision,
             "bundle": self.bundle,
             "bundle_digest": self.bundle_digest,
+            "head": self.head,
             "times_ms": {name: round(value, 3) for name, value in self.times_ms.items()},
             "notes": list(self.notes),
             "notices": list(self.notices),

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from bundle_edits import edit_manifest, npy, replace_file
 
-from madclip_runtime.bundle import GOLDEN, MANIFEST, MODEL, Bundle
+from madclip_runtime.bundle import GOLDEN_IMAGES, MANIFEST, MODEL, Bundle, golden_files
 from madclip_runtime.errors import BundleRefused
 
+GOLDEN = (GOLDEN_IMAGES, *golden_files(["brightness"])["brightness"])
 LISTED = (MODEL, *GOLDEN)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from madclip_runtime.manifest import (
     FORMAT,
     FORMAT_VERSION,
+    IMAGE_SCORE_RULES,
     NOTICE,
     PRECISIONS,
     Calibration,
@@ -22,40 +23,45 @@ from madclip_runtime.manifest import (
     EncoderCard,
     FileEntry,
     Gate,
+    Head,
     InputContract,
     Manifest,
     OperatingPoint,
     Proportion,
 )
 from madclip_runtime.schema import SchemaError, encode
+from madclip_runtime.window import Window
 
 PROPERTY = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 HALF = Proportion(k=8, n=16, value=0.5, low=0.25, high=0.75)
+POINTS_OF_BRAIN = Calibration(
+    "40 normal, 40 abnormal", {"balanced": OperatingPoint(0.41, HALF, HALF)}, "balanced", {"sens95": "few"}
+)
+DATA = DataCard("phantoms", "bce", True, 16, 16, True, 20, 111, Window("brain", 0.0, 80.0))
 FULL = Manifest(
     model_id="brain-1",
     precision="fp16",
-    image_score="det",
     input=InputContract(240, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)),
-    calibration=Calibration(
-        "40 normal, 40 abnormal", {"balanced": OperatingPoint(0.41, HALF, HALF)}, "balanced", {"sens95": "few"}
-    ),
     encoder=EncoderCard("nano", "random:7", "ab" * 32, True, (6, 12)),
-    data=DataCard("phantoms", "bce", True, 16, 16, True, 20, 111),
-    gates=(Gate("score", "torch fp32", "onnxruntime-cpu", 24, True, {"max": 1e-6}, {"max": 1e-4}),),
-    checkpoint_sha256="cd" * 32,
+    heads={"brain": Head("blend", POINTS_OF_BRAIN, DATA, "cd" * 32, 0.25, 4.0, 1e-6)},
+    gates=(Gate("score", "torch fp32", "onnxruntime-cpu", 24, True, {"max": 1e-6}, {"max": 1e-4}, "brain"),),
     versions={"torch": "2"},
     files={"model.onnx": FileEntry("ef" * 32, 123)},
     notices=(NOTICE, "synthetic"),
 )
 FREE = (
-    *("$.versions.", "$.files.", "$.calibration.points.", "$.calibration.refused."),
+    *("$.versions.", "$.files.", "$.heads.", "$.heads.brain.calibration.points."),
+    *("$.heads.brain.calibration.refused.",),
     *("$.gates[0].measured.", "$.gates[0].limits."),
 )
 """Below these, keys are names, not fields."""
 OPTIONAL = {
     *("$.input.resize", "$.input.sixteen_bit", "$.notices"),
-    *("$.calibration.points", "$.calibration.default", "$.calibration.refused"),
+    *(f"$.heads.brain.calibration.{name}" for name in ("points", "default", "refused")),
+    *(f"$.heads.brain.{name}" for name in ("map_share", "map_smoothing_px", "score_error", "data.window")),
+    *("$.heads.brain.data.window.low", "$.heads.brain.data.window.high", "$.degraded", "$.gates[0].head"),
 }
+BALANCED = "$.heads.brain.calibration.points.balanced"
 WRONG: dict[type, object] = {str: 5, int: "5", float: "0.5", bool: "true", dict: [], list: {}}
 
 
@@ -129,8 +135,10 @@ def test_every_absent_key_is_refused_with_its_path(path: str) -> None:
     del holder[key]
     if not name_not_field:
         assert f"{path} is missing" in refused(document)
-    elif path.startswith("$.calibration.points"):
+    elif path.startswith("$.heads.brain.calibration.points"):
         assert "'balanced' is not among its points" in refused(document)
+    elif path == "$.heads.brain":
+        assert "there must be one" in refused(document)
     else:
         Manifest.from_json(json.dumps(document).encode())
 
@@ -139,15 +147,15 @@ def test_absent_optional_keys_mean_their_defaults() -> None:
     document = plain()
     del document["notices"], document["input"]["resize"], document["input"]["sixteen_bit"]
     for key in ("points", "default", "refused"):
-        del document["calibration"][key]
+        del document["heads"]["brain"]["calibration"][key]
     read = Manifest.from_json(json.dumps(document).encode())
-    assert (read.notices, read.calibration) == ((NOTICE,), Calibration(FULL.calibration.reason))
+    assert (read.notices, read.heads["brain"].calibration) == ((NOTICE,), Calibration(POINTS_OF_BRAIN.reason))
     assert read.input == FULL.input
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 10**400])
 @pytest.mark.parametrize(
-    "path", ["$.input.mean[0]", "$.calibration.points.balanced.threshold", "$.gates[0].limits.max"]
+    "path", ["$.input.mean[0]", "$.heads.brain.calibration.points.balanced.threshold", "$.gates[0].limits.max"]
 )
 def test_numbers_must_be_finite(path: str, value: float) -> None:
     document = plain()
@@ -161,7 +169,7 @@ def test_a_manifest_with_nan_is_not_even_written() -> None:
         Manifest(**{**vars(FULL), "gates": (Gate("g", "r", "e", 1, True, {"max": float("nan")}, {}),)}).to_json()
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1], True])
+@pytest.mark.parametrize("version", [0, 1, 3, "1", None, [1], True])
 def test_other_format_versions_are_refused(version: object) -> None:
     message = refused({**plain(), "format_version": version})
     assert "version" in message
@@ -177,15 +185,20 @@ def test_other_formats_are_refused(kind: object) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "word"),
     [
-        ("$.image_score", "mean", "image_score must be one of"),
+        ("$.heads.brain.image_score", "mean", "image_score must be one of"),
+        ("$.heads.brain.map_share", 1.5, "out of range"),
+        ("$.heads.brain.map_smoothing_px", -1, "out of range"),
+        ("$.gates[0].passed", False, "degraded does not say why"),
+        ("$.heads", {}, "there must be one"),
+        ("$.heads", {"../x": 5}, "$.heads.../x"),
         ("$.precision", "int4", "precision must be one of"),
         ("$.input.size", 15, "16–2048"),
         ("$.input.size", 2049, "16–2048"),
         ("$.input.resize", "nearest", "names a rule this runtime does not have"),
         ("$.input.sixteen_bit", "high-byte", "names a rule this runtime does not have"),
-        ("$.calibration.points.balanced.threshold", 1.01, "$.calibration.points.balanced: threshold must be in 0–1"),
-        ("$.calibration.points.balanced.threshold", -1, "$.calibration.points.balanced: threshold must be in 0–1"),
-        ("$.calibration.default", "other", "'other' is not among its points"),
+        (f"{BALANCED}.threshold", 1.01, f"{BALANCED}: threshold must be in 0–1"),
+        (f"{BALANCED}.threshold", -1, f"{BALANCED}: threshold must be in 0–1"),
+        ("$.heads.brain.calibration.default", "other", "'other' is not among its points"),
         ("$.notices", [], "notices must begin with 'research use, not a medical device'"),
         ("$.notices", ["approved"], "notices must begin with"),
     ],
@@ -233,17 +246,26 @@ def calibrations(draw: st.DrawFn) -> Calibration:
 
 TRIPLES = st.tuples(NUMBERS, NUMBERS, NUMBERS)
 TABLES = st.dictionaries(TEXTS, NUMBERS, max_size=3)
+SHARES = st.floats(0, 1)
+WINDOWS = st.none() | st.builds(Window, TEXTS, st.none() | NUMBERS, st.none() | NUMBERS)
+HEADS = st.builds(
+    Head,
+    st.sampled_from(IMAGE_SCORE_RULES),
+    calibrations(),
+    st.builds(DataCard, TEXTS, TEXTS, st.booleans(), COUNTS, COUNTS, st.booleans(), COUNTS, COUNTS, WINDOWS),
+    TEXTS,
+    SHARES,
+    st.floats(0, 64),
+    SHARES,
+)
 MANIFESTS = st.builds(
     Manifest,
     model_id=TEXTS,
     precision=st.sampled_from(PRECISIONS),
-    image_score=st.sampled_from(["det", "map_max"]),
     input=st.builds(InputContract, st.integers(16, 2048), TRIPLES, TRIPLES),
-    calibration=calibrations(),
     encoder=st.builds(EncoderCard, TEXTS, TEXTS, TEXTS, st.booleans(), st.lists(COUNTS, max_size=4).map(tuple)),
-    data=st.builds(DataCard, TEXTS, TEXTS, st.booleans(), COUNTS, COUNTS, st.booleans(), COUNTS, COUNTS),
-    gates=st.lists(st.builds(Gate, TEXTS, TEXTS, TEXTS, COUNTS, st.booleans(), TABLES, TABLES), max_size=2).map(tuple),
-    checkpoint_sha256=TEXTS,
+    heads=st.dictionaries(st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True), HEADS, min_size=1, max_size=3),
+    gates=st.lists(st.builds(Gate, TEXTS, TEXTS, TEXTS, COUNTS, st.just(True), TABLES, TABLES), max_size=2).map(tuple),
     versions=st.dictionaries(TEXTS, TEXTS, max_size=3),
     files=st.dictionaries(TEXTS, st.builds(FileEntry, TEXTS, COUNTS), max_size=3),
     notices=st.lists(TEXTS, max_size=2).map(lambda more: (NOTICE, *more)),

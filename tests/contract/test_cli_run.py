@@ -246,8 +246,10 @@ def test_a_strangers_bundle_can_not_colour_the_terminal(tiny_bundle: Path, capsy
     def hostile(manifest: dict) -> None:
         manifest["model_id"] = "\x1b[2Jgone\nmadclip-run: all is well"
         manifest["notices"].append("\x1b]0;title\x07")
-        manifest["calibration"]["points"]["\x1b[1m\n"] = manifest["calibration"]["points"].pop("test")
-        manifest["calibration"]["default"] = "\x1b[1m\n"
+        manifest["heads"]["brightness"]["calibration"]["points"]["\x1b[1m\n"] = manifest["heads"]["brightness"][
+            "calibration"
+        ]["points"].pop("test")
+        manifest["heads"]["brightness"]["calibration"]["default"] = "\x1b[1m\n"
 
     edit_manifest(tiny_bundle, hostile)
     assert run("--bundle", tiny_bundle, image("a.png")) == 0

@@ -16,7 +16,7 @@ from madclip_runtime.manifest import NOTICE
 from madclip_runtime.result import RESULT_FORMAT
 
 KEYS = {
-    *("format", "file", "score", "decision", "threshold", "operating_point", "map_max", "image_score", "width"),
+    *("format", "file", "score", "decision", "threshold", "operating_point", "map_max", "head", "image_score", "width"),
     *("height", "engine", "library", "precision", "bundle", "bundle_digest", "times_ms", "notes", "notices"),
 }
 ASKED_FOR = {"file", "score", "decision", "threshold", "map_max", "engine", "precision", "bundle"}
@@ -182,7 +182,7 @@ def test_two_hundred_calls_give_one_answer_bit_for_bit(detector: Detector) -> No
 
 
 def test_an_engine_that_answers_nonsense_yields_no_result(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: object) -> None:
+    def broken(*_: object) -> None:
         raise EngineRefused("cpu", "outputs from nan to nan instead of 0–1")
 
     monkeypatch.setattr(detector.engine, "run", broken)

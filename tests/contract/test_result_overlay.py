@@ -32,6 +32,7 @@ def result(pixels: np.ndarray, heat: np.ndarray, *, threshold: float | None = 0.
         precision="fp32",
         bundle="brain",
         bundle_digest="0" * 64,
+        head="brain",
         image_score="map_max",
         image=pixels,
         model_map=heat.astype(np.float32),

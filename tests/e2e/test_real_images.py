@@ -47,7 +47,7 @@ def test_exported_scores_are_the_checkpoints_on_real_slices(
 ) -> None:
     loaded = Checkpoint.load(checkpoint)
     out = tmp_path / "brats.madclip"
-    export_bundle(loaded, out, precision=precision, weights=None, golden=[], say=lambda _: None)
+    export_bundle({"brain": loaded}, out, precision=precision, weights=None, golden=[], say=lambda _: None)
     detector = Detector.load(out)
     cases = open_dataset(shared / "data/BrainBraTS_AD").test[::10]
     reference = loaded.model().reference(load_cases(cases, 240).images)

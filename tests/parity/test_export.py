@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +14,20 @@ import torch
 from PIL import Image
 
 from madclip.checkpoint import Checkpoint
-from madclip.model import Model
 from madclip_export import export as export_module
 from madclip_export.export import Exported, export_bundle
-from madclip_export.graph import FusedDetector
+from madclip_export.graph import FusedDetector, HeadSource
 from madclip_export.parity import LIMITS, ParityMissed, measure_parity
 from madclip_runtime import Bundle, Detector
 from madclip_runtime.engines import load_engine
-from madclip_runtime.errors import OutputNotWritten
+from madclip_runtime.errors import OutputNotWritten, UsageError
+from madclip_runtime.manifest import IMAGE_SCORE_RULES
 
 
 def _export(checkpoint: Checkpoint, out: Path, precision: str = "fp32", golden: tuple[Path, ...] = ()) -> Exported:
-    return export_bundle(checkpoint, out, precision=precision, weights=None, golden=golden, say=lambda _: None)
+    return export_bundle(
+        {"brain": checkpoint}, out, precision=precision, weights=None, golden=golden, say=lambda _: None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,7 @@ def test_the_det_rule_is_exported_and_its_heads_only_then(
 ) -> None:
     done = _export(det_checkpoint, tmp_path / "det.madclip")
     images = np.random.default_rng(9).integers(0, 256, (3, 240, 240, 3), dtype=np.uint8)
-    scores, maps = load_engine(Bundle.load(done.out)).run(images)
+    scores, maps = load_engine(Bundle.load(done.out)).run(images)["brain"]
     reference = det_checkpoint.model().reference(images)
     assert np.abs(scores - reference.det).max() <= LIMITS["fp32"]["score"]
     assert np.abs(scores - maps.max(axis=(1, 2))).max() > 1e-4, "not the map's maximum"
@@ -80,12 +83,14 @@ def test_the_manifest_says_what_was_measured(bundles: dict[str, Path], mini_chec
     (gate,) = manifest.gates
     assert gate.passed and gate.images == 8 and gate.limits == LIMITS["fp16"]
     assert 0 < gate.measured["map_max"] <= gate.limits["map_max"]
-    again = measure_parity(load_engine(bundle), bundle.golden(), "fp16").measured
+    again = measure_parity(load_engine(bundle), bundle.golden(), "fp16", "brain").measured
     assert again == pytest.approx(gate.measured, abs=1e-6), "anyone can measure it again"
-    assert manifest.checkpoint_sha256 == Checkpoint.load(mini_checkpoint).sha256
+    head = manifest.heads["brain"]
+    assert head.score_error == gate.measured["score"] and gate.head == "brain"
+    assert head.checkpoint_sha256 == Checkpoint.load(mini_checkpoint).sha256
     assert manifest.encoder.random and any("random weights" in notice for notice in manifest.notices)
-    assert manifest.data.synthetic and any("synthetic" in notice for notice in manifest.notices)
-    assert manifest.calibration.default == "youden"
+    assert head.data.synthetic and any("synthetic" in notice for notice in manifest.notices)
+    assert head.calibration.default == "youden"
 
 
 def test_no_path_of_the_machine_travels(bundles: dict[str, Path], mini_config: Path) -> None:
@@ -123,7 +128,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(
 
 
 def _flip_weight(module: FusedDetector) -> None:
-    module.levels[2].shared[3, 4] += 3.0  # type: ignore[index,operator]
+    module.heads[0].levels[2].shared[3, 4] += 3.0  # type: ignore[index,operator]
 
 
 def _change_epsilon(module: FusedDetector) -> None:
@@ -132,7 +137,7 @@ def _change_epsilon(module: FusedDetector) -> None:
 
 
 def _swap_adapters(module: FusedDetector) -> None:
-    level = module.levels[1]
+    level = module.heads[0].levels[1]
     level.seg_normal, level.seg_abnormal = level.seg_abnormal, level.seg_normal
 
 
@@ -142,7 +147,7 @@ def _forget_normalisation(module: FusedDetector) -> None:
 
 
 def _make_nan(module: FusedDetector) -> None:
-    module.levels[0].to_normal[0] = float("nan")  # type: ignore[index]
+    module.heads[0].levels[0].to_normal[0] = float("nan")  # type: ignore[index]
 
 
 @pytest.mark.parametrize("sabotage", [_flip_weight, _change_epsilon, _swap_adapters, _forget_normalisation])
@@ -150,8 +155,8 @@ def test_a_sabotaged_graph_is_refused_and_nothing_is_left(
     sabotage: Callable[[FusedDetector], None], mini_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Sabotaged(FusedDetector):
-        def __init__(self, model: Model, *, image_score: str, half: bool) -> None:
-            super().__init__(model, image_score=image_score, half=half)
+        def __init__(self, heads: Sequence[HeadSource], *, half: bool) -> None:
+            super().__init__(heads, half=half)
             sabotage(self)
 
     monkeypatch.setattr(export_module, "FusedDetector", Sabotaged)
@@ -162,8 +167,8 @@ def test_a_sabotaged_graph_is_refused_and_nothing_is_left(
 
 def test_nan_is_refused(mini_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Poisoned(FusedDetector):
-        def __init__(self, model: Model, *, image_score: str, half: bool) -> None:
-            super().__init__(model, image_score=image_score, half=half)
+        def __init__(self, heads: Sequence[HeadSource], *, half: bool) -> None:
+            super().__init__(heads, half=half)
             _make_nan(self)
 
     monkeypatch.setattr(export_module, "FusedDetector", Poisoned)
@@ -214,13 +219,48 @@ def test_limits_hold_in_the_manifest_json(bundles: dict[str, Path]) -> None:
 
 
 def test_fused_module_equals_the_reference_in_torch(mini_checkpoint: Path, draw: torch.Generator) -> None:
-    """Before any file is written: the two forms agree to rounding, in both image-score rules."""
+    """Before any file is written: the two forms agree to rounding, in every image-score rule, smoothed or not."""
     checkpoint = Checkpoint.load(mini_checkpoint)
-    model = checkpoint.model()
     images = torch.randint(0, 256, (3, 240, 240, 3), generator=draw, dtype=torch.uint8)
-    reference = model.reference(images.numpy())
-    for rule in ("map_max", "det"):
-        with torch.no_grad():
-            score, heat = FusedDetector(model, image_score=rule, half=False)(images)
-        assert np.abs(score.numpy() - reference.image_scores(rule)).max() < 2e-6
-        assert np.abs(heat.numpy() - reference.maps).max() < 2e-6
+    for smoothing in (0.0, 0.7, 4.0):
+        model = replace(checkpoint.model(), smoothing_px=smoothing)
+        reference = model.reference(images.numpy())
+        for rule in IMAGE_SCORE_RULES:
+            with torch.no_grad():
+                score, heat = FusedDetector([HeadSource(model, rule, 0.3)], half=False)(images)
+            assert np.abs(score.numpy() - reference.image_scores(rule, 0.3)).max() < 2e-6
+            assert np.abs(heat.numpy() - reference.maps).max() < 2e-6
+
+
+def test_several_heads_share_one_tower_and_each_is_its_checkpoints(
+    mini_checkpoint: Path, det_checkpoint: Checkpoint, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    heads = {"brain": Checkpoint.load(mini_checkpoint), "chest": det_checkpoint}
+    out = tmp_path / "hospital.madclip"
+    done = export_bundle(heads, out, precision="fp32", weights=None, golden=(), say=lambda _: None)
+    bundle = Bundle.load(done.out)
+    assert set(bundle.manifest.heads) == {"brain", "chest"} == {gate.head for gate in bundle.manifest.gates}
+    images = np.random.default_rng(3).integers(0, 256, (2, 240, 240, 3), dtype=np.uint8)
+    engine = load_engine(bundle)
+    together = engine.run(images)
+    for name, checkpoint in heads.items():
+        reference = checkpoint.model().reference(images)
+        alone = engine.run(images, [name])
+        assert list(alone) == [name] and np.array_equal(alone[name].maps, together[name].maps)
+        assert np.abs(alone[name].scores - reference.image_scores(checkpoint.card.image_score)).max() < 1e-5
+    single = (bundles["fp32"] / "model.onnx.data").stat().st_size
+    assert (out / "model.onnx.data").stat().st_size < 1.6 * single, "one tower, not two"
+    with pytest.raises(UsageError, match=r"--head brain \| chest"):
+        Detector.load(out)
+    assert Detector.load(out, head="chest")(images[0]).head == "chest"
+
+
+def test_heads_on_different_encoders_are_refused(
+    mini_checkpoint: Path, det_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    spec = replace(det_checkpoint.card.encoder, mean=(0.5, 0.5, 0.5))
+    other = replace(det_checkpoint, card=replace(det_checkpoint.card, encoder=spec))
+    heads = {"brain": Checkpoint.load(mini_checkpoint), "chest": other}
+    with pytest.raises(UsageError, match="head chest"):
+        export_bundle(heads, tmp_path / "x.madclip", precision="fp32", weights=None, golden=(), say=lambda _: None)
+    assert not list(tmp_path.iterdir())

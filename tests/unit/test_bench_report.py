@@ -37,7 +37,7 @@ SETTING = Setting(
     started_utc="2026-01-02T03:04:05Z",
     bench_version="0.1.0",
     rules=Rules.full(seed=0),
-    bundle=BundleCard("brain", "d" * 64, "fp16", "det", 240, 650_000_000, ENCODER, DATA, (NOTICE,)),
+    bundle=BundleCard("brain", "d" * 64, "fp16", "brain", "det", 240, 650_000_000, ENCODER, DATA, (NOTICE,)),
     engine=EngineInfo("onnxruntime-cpu", "onnxruntime 1.0", "CPU", "fp16", 0),
     machine=MACHINE,
     images=ImageCard("a folder of images", False, 100, 100, 0, 0, 5_000_000, "e" * 64),

@@ -1,6 +1,6 @@
 """The loop on a made-up clock and engine: what is counted, what is not, and when it ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from madclip_bench.report import Report
 from madclip_bench.run import Rules, measure
 from madclip_runtime.bundle import Bundle
 from madclip_runtime.detector import Detector
-from madclip_runtime.engines import EngineInfo
+from madclip_runtime.engines import Answer, Answers, EngineInfo
 from madclip_runtime.errors import EngineRefused
 
 
@@ -38,11 +38,11 @@ class FakeEngine:
     def __init__(self, clock: Clock, cost_ms: Callable[[int], float]) -> None:
         self.clock, self.cost_ms, self.calls = clock, cost_ms, 0
 
-    def run(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def run(self, images: npt.NDArray[np.uint8], heads: Sequence[str] | None = None) -> Answers:
         assert images.shape == (1, 32, 32, 3)
         self.clock.pass_ms(self.cost_ms(self.calls))
         self.calls += 1
-        return np.full(1, 0.5, np.float32), np.full((1, 32, 32), 0.5, np.float32)
+        return {"brightness": Answer(np.full(1, 0.5, np.float32), np.full((1, 32, 32), 0.5, np.float32))}
 
 
 @pytest.fixture(scope="module")

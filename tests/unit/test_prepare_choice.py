@@ -19,8 +19,8 @@ from madclip.prepare.slices import (
     thin_out,
 )
 from madclip.prepare.split import Patient, assign_splits
-from madclip.prepare.window import Window, foreground, limits_of, parse_window, to_grey
 from madclip_runtime.errors import InputRefused, UsageError
+from madclip_runtime.window import Window, foreground, limits_of, parse_window, to_grey
 
 
 def test_slices_by_lesion_size_and_by_distance() -> None:

@@ -27,9 +27,9 @@ from madclip.prepare.dicom import Header, is_dicom, read_header, read_values
 from madclip.prepare.dicom_series import plan_dicom
 from madclip.prepare.layout import SplitOptions, write_set
 from madclip.prepare.sample import Findings
-from madclip.prepare.window import parse_window
 from madclip.reading import load_cases
 from madclip_runtime.errors import InputRefused
+from madclip_runtime.window import parse_window
 
 SIDE = 16
 

@@ -19,9 +19,9 @@ from madclip.prepare.layout import SplitOptions, write_set
 from madclip.prepare.nifti import Volume, scan, slice_pixels
 from madclip.prepare.sample import Findings
 from madclip.prepare.volumes import SliceOptions, plan_nifti
-from madclip.prepare.window import parse_window
 from madclip.reading import load_cases
 from madclip_runtime.errors import InputRefused, OutputNotWritten, UsageError
+from madclip_runtime.window import parse_window
 
 BRAIN = parse_window("brain")
 SHAPE = (24, 28, 40)

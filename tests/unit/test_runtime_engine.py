@@ -7,26 +7,23 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from bundle_edits import replace_file
 from image_files import noise
 
 from madclip_runtime.bundle import MODEL, Bundle
-from madclip_runtime.engines import ENGINES, check_outputs, load_engine
+from madclip_runtime.engines import ENGINES, Answer, check_outputs, load_engine
 from madclip_runtime.errors import BundleRefused, EngineRefused, UsageError
 
-Arrays = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
-
-def answers(count: int = 2, size: int = 4) -> Arrays:
-    return np.full(count, 0.5, np.float32), np.full((count, size, size), 0.5, np.float32)
+def answers(count: int = 2, size: int = 4) -> Answer:
+    return Answer(np.full(count, 0.5, np.float32), np.full((count, size, size), 0.5, np.float32))
 
 
 def test_outputs_in_range_pass_with_a_hair_of_rounding() -> None:
     scores, maps = answers()
     scores[0], maps[1, 2, 3] = 1.0005, -0.0005
-    check_outputs(scores, maps, 2, 4, "test")
+    check_outputs(Answer(scores, maps), 2, 4, "test")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1.01, -0.01, 255.0])
@@ -36,19 +33,19 @@ def test_an_impossible_number_anywhere_is_refused(where: str, value: float) -> N
     target = scores if where == "score" else maps
     target.flat[-1] = value
     with pytest.raises(EngineRefused, match="instead of 0–1"):
-        check_outputs(scores, maps, 2, 4, "test")
+        check_outputs(Answer(scores, maps), 2, 4, "test")
 
 
 @pytest.mark.parametrize(("count", "size"), [(3, 4), (1, 4), (2, 5)])
 def test_another_shape_is_refused(count: int, size: int) -> None:
     with pytest.raises(EngineRefused, match="outputs of shape"):
-        check_outputs(*answers(count, size), 2, 4, "test")
+        check_outputs(answers(count, size), 2, 4, "test")
 
 
 def test_a_score_per_image_and_not_a_column() -> None:
     scores, maps = answers()
     with pytest.raises(EngineRefused):
-        check_outputs(scores[:, None], maps, 2, 4, "test")
+        check_outputs(Answer(scores[:, None], maps), 2, 4, "test")
 
 
 def test_what_runs_is_said(tiny_bundle: Path) -> None:
@@ -75,9 +72,9 @@ def test_a_missing_library_names_the_pip_line(tiny_bundle: Path, monkeypatch: py
 def test_a_batch_gives_what_singles_give(tiny_bundle: Path) -> None:
     engine = load_engine(Bundle.load(tiny_bundle))
     images = np.stack([noise(32, 32, seed=seed) for seed in range(7)])
-    scores, maps = engine.run(images)
+    scores, maps = engine.run(images)["brightness"]
     for index in range(7):
-        score, heat = engine.run(images[index : index + 1])
+        score, heat = engine.run(images[index : index + 1], ["brightness"])["brightness"]
         assert score[0] == scores[index]
         np.testing.assert_array_equal(heat[0], maps[index])
 
@@ -85,7 +82,7 @@ def test_a_batch_gives_what_singles_give(tiny_bundle: Path) -> None:
 def test_two_hundred_repeats_give_one_answer_bit_for_bit(tiny_bundle: Path) -> None:
     engine = load_engine(Bundle.load(tiny_bundle))
     images = noise(32, 32)[None]
-    answers = [b"".join(array.tobytes() for array in engine.run(images)) for _ in range(200)]
+    answers = [b"".join(array.tobytes() for array in engine.run(images)["brightness"]) for _ in range(200)]
     assert len(set(answers)) == 1
 
 
@@ -176,6 +173,7 @@ def _fake_library(providers: list[str], run: Callable[..., object]) -> ModuleTyp
     vars(library).update(
         __version__="0.0-fake",
         SessionOptions=lambda: SimpleNamespace(intra_op_num_threads=0),
+        RunOptions=SimpleNamespace,
         InferenceSession=lambda *_, **__: session,
     )
     return library

@@ -13,7 +13,7 @@ from madclip_runtime.engines import load_engine
 def test_engine_gives_the_golden_answers(tiny_bundle: Path) -> None:
     bundle = Bundle.load(tiny_bundle)
     golden = bundle.golden()
-    scores, maps = load_engine(bundle).run(golden.images)
+    scores, maps = load_engine(bundle).run(golden.images)["brightness"]
     np.testing.assert_allclose(scores, golden.scores, atol=1e-6)
     np.testing.assert_allclose(maps, golden.maps, atol=1e-6)
 

@@ -5,8 +5,9 @@ Nothing is imported or probed here; a missing library is a named error when that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from madclip_runtime.errors import EngineRefused, UsageError
 if TYPE_CHECKING:
     from madclip_runtime.bundle import Bundle
 
-__all__ = ["ENGINES", "Engine", "EngineInfo", "check_outputs", "load_engine"]
+__all__ = ["ENGINES", "Answer", "Answers", "Engine", "EngineInfo", "check_outputs", "load_engine"]
 
 ENGINES = ("cpu",)
 """What `load_engine` takes. Others join here, one file each."""
@@ -33,6 +34,17 @@ class EngineInfo:
     threads: int
 
 
+class Answer(NamedTuple):
+    """One head's outputs for N images. scores: float32 [N]. maps: float32 [N, S, S]. Both in 0–1."""
+
+    scores: npt.NDArray[np.float32]
+    maps: npt.NDArray[np.float32]
+
+
+Answers = dict[str, Answer]
+"""By head."""
+
+
 class Engine(Protocol):
     """Runs one bundle's graph."""
 
@@ -41,9 +53,10 @@ class Engine(Protocol):
         """What really runs."""
         ...
 
-    def run(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """images: uint8 [N, S, S, 3] RGB 0–255, N ≥ 1 → scores float32 [N], maps float32 [N, S, S], in 0–1.
+    def run(self, images: npt.NDArray[np.uint8], heads: Sequence[str] | None = None) -> Answers:
+        """images: uint8 [N, S, S, 3] RGB 0–255, N ≥ 1. heads: which of the bundle's are wanted, None for all.
 
+        The encoder runs once for all heads, and a head that isn't wanted costs nothing where the library allows that.
         Raises: EngineRefused where the library fails or an output is not finite.
         """
         ...
@@ -61,13 +74,12 @@ def load_engine(bundle: Bundle, name: str = "cpu") -> Engine:
     raise UsageError(f"engine {name!r}", "no such engine in this version", f"choose from: {', '.join(ENGINES)}")
 
 
-def check_outputs(
-    scores: npt.NDArray[np.float32], maps: npt.NDArray[np.float32], count: int, size: int, engine: str
-) -> None:
+def check_outputs(answer: Answer, count: int, size: int, engine: str) -> None:
     """Every engine's last line: shapes as promised, finite, and within 0–1 (a hair of rounding allowed).
 
     Raises: EngineRefused.
     """
+    scores, maps = answer
     if scores.shape != (count,) or maps.shape != (count, size, size):
         raise EngineRefused(engine, f"outputs of shape {scores.shape} and {maps.shape}", "export the bundle again")
     # np.minimum, not min: Python's min(0.5, nan) is 0.5, and a NaN in the maps would pass.

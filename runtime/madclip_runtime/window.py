@@ -1,6 +1,7 @@
 """From measured values (HU, or a scanner's own units) to 8-bit grey, and what of an image is body.
 
 What this module does not know: files. A window says which values become black and white; all between is linear.
+Preparing data and running a bundle share it: what the model learns on and what it sees is one piece of code.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from madclip.prepare.sample import Bools
 from madclip_runtime.errors import InputRefused, UsageError
 
 __all__ = ["AIR_HU", "NAMED", "Window", "foreground", "limits_of", "parse_window", "to_grey"]
 
 Numbers = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
 
 NAMED = {"brain": (40.0, 80.0), "liver": (30.0, 150.0), "lung": (-600.0, 1500.0)}
 """(centre, width) in HU. Radiopaedia, "Windowing (CT)": brain W:80 L:40, liver W:150 L:30, lungs W:1500 L:-600."""
@@ -64,7 +65,8 @@ def parse_window(text: str, *, from_file: bool = False) -> Window:
 def to_grey(values: Numbers, low: float, high: float) -> npt.NDArray[np.uint8]:
     """Values of any shape and number type to uint8 0–255: low and below black, high and above white, linear between."""
     share = (values.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-    return np.rint(np.clip(share, 0.0, 1.0) * 255.0).astype(np.uint8)
+    grey: npt.NDArray[np.uint8] = np.rint(np.clip(share, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return grey
 
 
 def foreground(values: Numbers) -> Bools:
