@@ -71,6 +71,7 @@ def import_authors(path: Path, dataset: str, encoder: Encoder) -> Checkpoint:
         ),
         width=width,
         embed_dim=embed_dim,
+        image_score_reason="the authors' rule for this set",
     )
     return Checkpoint(card, adapters, {"context": context}, t_normal, t_abnormal)
 

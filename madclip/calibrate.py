@@ -25,8 +25,11 @@ MIN_PER_CLASS = 4
 GUARANTEE = 0.95
 
 
-def calibrate(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) -> Calibration:
-    """labels: int [N], 1 abnormal. scores: float [N] in 0–1. Both from validation images that were not shots."""
+def calibrate(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64], patients: str = "") -> Calibration:
+    """labels: int [N], 1 abnormal. scores: float [N] in 0–1. Both from validation images that were not shots.
+
+    patients: what is known of whom they show, a clause for the reason.
+    """
     normal, abnormal = int((labels == 0).sum()), int((labels == 1).sum())
     if min(normal, abnormal) < MIN_PER_CLASS:
         return Calibration(
@@ -42,7 +45,7 @@ def calibrate(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) ->
             refused[name] = _why_not(name, normal if name == "spec95" else abnormal)
         else:
             points[name] = found
-    reason = f"{normal} normal and {abnormal} abnormal validation images that were not shots"
+    reason = f"{normal} normal and {abnormal} abnormal validation images that were not shots{patients}"
     return Calibration(reason=reason, points=points, default="youden", refused=refused)
 
 

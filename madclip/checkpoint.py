@@ -33,7 +33,10 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Card:
-    """The checkpoint's words and numbers: what made it. map_share: of the map's maximum, in a "blend"."""
+    """The checkpoint's words and numbers: what made it.
+
+    map_share: of the map's maximum, in a "blend". image_score_reason: why this rule, one sentence.
+    """
 
     encoder: EncoderSpec
     method: MethodConfig
@@ -44,6 +47,7 @@ class Card:
     width: int
     embed_dim: int
     map_share: float = 1.0
+    image_score_reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ __all__ = ["app", "main"]
 _UsageFault: Any = typer.BadParameter.__mro__[1]
 
 _PARTIAL = "abnormal images may lack a mask; they train and test the image score only"
+_AS_PAPER = "nothing the paper lacks: no smoothed map, no mean of late weights, the authors' score"
 _DEVICE = "cpu, cuda, or auto: CUDA where there is one"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -57,11 +58,13 @@ def train(
     feature_cache: Annotated[Path | None, typer.Option(help="folder where features are kept for other runs")] = None,
     log: Annotated[Path | None, typer.Option(help="CSV with one line an epoch")] = None,
     partial_masks: Annotated[bool, typer.Option("--partial-masks", help=_PARTIAL)] = False,
+    image_score: Annotated[str, typer.Option(help="auto (docs/method.md), authors, det, map_max, blend")] = "auto",
+    as_paper: Annotated[bool, typer.Option("--as-paper", help=_AS_PAPER)] = False,
     device: Annotated[str, typer.Option(help=_DEVICE)] = "auto",
     mixed_precision: Annotated[bool, typer.Option("--mixed-precision", help="half-precision products")] = False,
 ) -> None:
     """Learn adapters and prompts from a few labelled images."""
-    from madclip.config import MethodConfig, TrainConfig, objective_for
+    from madclip.config import AVERAGE_LAST, MAP_SMOOTHING_PX, MethodConfig, TrainConfig, objective_for
     from madclip.data import open_dataset
     from madclip.device import choose_place
     from madclip.encoder import load_encoder
@@ -80,11 +83,19 @@ def train(
         allow_unbalanced=allow_unbalanced,
         device=place.device,
         precision=place.precision,
+        average_last=1 if as_paper else AVERAGE_LAST,
+        image_score="authors" if as_paper and image_score == "auto" else image_score,
     )
     dataset = open_dataset(data, partial_masks=partial_masks)
     named, known = objective_for(dataset.name)
     method = MethodConfig(
-        objective or named, prompts=prompts, branches=branches, subtraction=subtraction, image_loss=loss, heads=heads
+        objective or named,
+        prompts=prompts,
+        branches=branches,
+        subtraction=subtraction,
+        image_loss=loss,
+        heads=heads,
+        map_smoothing_px=0.0 if as_paper else MAP_SMOOTHING_PX,
     )
     if objective is None and not known:
         _say(f"objective: {named!r}, since {dataset.name!r} names no set of the paper (--objective says otherwise)")
@@ -166,7 +177,7 @@ def ablate(
     if seeds < 1:
         raise UsageError(f"--seeds {seeds}", "must be at least 1")
     place = choose_place(device)
-    config = TrainConfig(shots=shots, epochs=epochs, device=place.device)
+    config = TrainConfig(shots=shots, epochs=epochs, device=place.device, image_score="authors")
     dataset = open_dataset(data, partial_masks=partial_masks)
     loaded = load_encoder(encoder, weights).to(place.torch_device)
     _say_encoder(loaded.spec.name, loaded.spec.random)

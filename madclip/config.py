@@ -8,11 +8,23 @@ from typing import Any
 
 from madclip_runtime.errors import UsageError
 
-__all__ = ["DEFAULT_ENCODER", "IMAGE_SIZE", "EncoderSpec", "MethodConfig", "TrainConfig", "objective_for"]
+__all__ = [
+    "AVERAGE_LAST",
+    "DEFAULT_ENCODER",
+    "IMAGE_SIZE",
+    "MAP_SMOOTHING_PX",
+    "EncoderSpec",
+    "MethodConfig",
+    "TrainConfig",
+    "objective_for",
+]
 
 DEFAULT_ENCODER = "ViT-L-14-336"
 IMAGE_SIZE = 240
 """Pixels a side (paper, section 3)."""
+MAP_SMOOTHING_PX = 4.0
+AVERAGE_LAST = 10
+"""What `madclip train` adds to the paper's method; --as-paper leaves both away. Their worth: docs/experiments.md."""
 
 _OBJECTIVES = {
     "Brain": "Brain",
@@ -32,6 +44,7 @@ _CHOICES = {
     "image_loss": ("siglip", "softmax"),
     "heads": ("separate", "common"),
 }
+_RULES = ("auto", "authors", "det", "map_max", "blend")
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,8 @@ class MethodConfig:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} {getattr(self, name)!r}", f"must be one of {', '.join(allowed)}")
+        if not 0 <= self.map_smoothing_px <= 64:
+            raise UsageError(f"map smoothing {self.map_smoothing_px}", "must be 0 to 64 pixels")
 
 
 @dataclass(frozen=True)
@@ -98,7 +113,9 @@ class TrainConfig:
 
     shots: of each class, drawn by seed; or by the line `list_index` of the file `shot_list`, whose own counts then
     rule. allow_unbalanced: whether such a list may give the classes different counts. device, precision: where the
-    steps were computed, and in which precision their matrix products (madclip.device).
+    steps were computed, and in which precision their matrix products (madclip.device). average_last: of how many last
+    epochs the weights' mean is kept, at most half of all; 1, as in the paper, keeps the last. image_score: "auto"
+    (madclip.rule), "authors" (map_max where masks were trained on, else det), or the rule asked for.
     """
 
     shots: int = 16
@@ -112,11 +129,20 @@ class TrainConfig:
     allow_unbalanced: bool = False
     device: str = "cpu"
     precision: str = "fp32"
+    average_last: int = 1
+    image_score: str = "auto"
 
     def __post_init__(self) -> None:
         for name, value, least in (("--shots", self.shots, 1), ("--epochs", self.epochs, 1), ("--seed", self.seed, 0)):
             if value < least:
                 raise UsageError(f"{name} {value}", f"must be at least {least}")
+        if self.image_score not in _RULES:
+            raise UsageError(f"--image-score {self.image_score}", f"must be one of {', '.join(_RULES)}")
+
+    @property
+    def averaged(self) -> int:
+        """Of how many last epochs the weights' mean is kept."""
+        return max(1, min(self.average_last, self.epochs // 2))
 
 
 def objective_for(dataset: str) -> tuple[str, bool]:

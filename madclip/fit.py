@@ -76,7 +76,7 @@ def fit(trained: Trained, data: Batchable, config: TrainConfig, generator: torch
     listener.log.start(done)
     for epoch in tqdm(range(done, config.epochs), initial=done, total=config.epochs, desc="training", disable=None):
         start = time.perf_counter()
-        loss = run.epoch(data)
+        loss = run.epoch(data, epoch + 1)
         if not math.isfinite(loss):
             raise EngineRefused("training", f"the loss of epoch {epoch + 1} is {loss}", "train in float32")
         listener.log.add(epoch + 1, loss, time.perf_counter() - start)
@@ -85,6 +85,7 @@ def fit(trained: Trained, data: Batchable, config: TrainConfig, generator: torch
             listener.state.save(run.content(epoch + 1))
         if epoch == 0 or epoch + 1 == config.epochs:
             listener.say(f"epoch {epoch + 1}/{config.epochs}: mean loss {loss:.4f}")
+    run.settle()
 
 
 class _Run:
@@ -96,12 +97,21 @@ class _Run:
         parameters = trained.parameters()
         self._optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, betas=config.betas, fused=True)
         self._scaler = self._place.scaler()
+        self._sums = [torch.zeros_like(parameter) for parameter in parameters]
 
-    def epoch(self, data: Batchable) -> float:
-        """One pass over the data in an order drawn anew; returns the mean loss."""
+    def epoch(self, data: Batchable, number: int) -> float:
+        """One pass over the data in an order drawn anew; returns the mean loss. number: from 1."""
         order = torch.randperm(len(data.labels), generator=self._generator)
         losses = [self._step(data, indices) for indices in order.split(self._config.batch_size)]
+        if number > self._config.epochs - self._config.averaged:
+            torch._foreach_add_(self._sums, [p.detach() for p in self._trained.parameters()])
         return float(torch.stack(losses).mean())
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """The parameters become their mean over the last epochs."""
+        for parameter, total in zip(self._trained.parameters(), self._sums, strict=True):
+            parameter.copy_(total / self._config.averaged)
 
     def _step(self, data: Batchable, indices: Tensor) -> Tensor:
         self._optimiser.zero_grad(set_to_none=True)
@@ -118,6 +128,7 @@ class _Run:
             "prompts": self._trained.prompts.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "scaler": self._scaler.state_dict(),
+            "sums": self._sums,
             "generator": self._generator.get_state(),
         }
 
@@ -130,6 +141,7 @@ class _Run:
         self._trained.prompts.load_state_dict(content["prompts"])
         self._optimiser.load_state_dict(content["optimiser"])
         self._scaler.load_state_dict(content["scaler"])
+        self._sums = [total.to(self._place.torch_device) for total in content["sums"]]
         self._generator.set_state(content["generator"])
         listener.say(f"going on after epoch {content['epochs']} of an interrupted run")
         return int(content["epochs"])

@@ -18,7 +18,7 @@ from madclip.adapters import DualBranchAdapters
 from madclip.encoder import Encoder
 from madclip.scores import detection_score, level_map, reference_scores, smooth
 
-__all__ = ["Answers", "Model", "to_unit_floats"]
+__all__ = ["Answers", "Model", "image_scores", "to_unit_floats"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,8 @@ class Answers:
         return self.maps.reshape(len(self.maps), -1).max(axis=1).astype(np.float64)
 
     def image_scores(self, rule: str, map_share: float = 1.0) -> npt.NDArray[np.float64]:
-        """rule: "det", "map_max", or "blend": (1 − map_share)·det + map_share·map_max."""
-        if rule == "blend":
-            return (1 - map_share) * self.det + map_share * self.map_max
-        return self.det if rule == "det" else self.map_max
+        """By the rule: float64 [N]. See image_scores."""
+        return image_scores(rule, map_share, self.det, self.map_max)
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,15 @@ class Model:
             det.append(detection_score(scores[:, :, 0]))
             maps.append(level_map(scores[:, :, 1], size))
         return torch.stack(det).mean(0), smooth(torch.stack(maps).mean(0), self.smoothing_px)
+
+
+def image_scores(
+    rule: str, map_share: float, det: npt.NDArray[np.float64], map_max: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """rule: "det", "map_max", or "blend": (1 − map_share)·det + map_share·map_max. All float64 [N], 0–1."""
+    if rule == "blend":
+        return (1 - map_share) * det + map_share * map_max
+    return det if rule == "det" else map_max
 
 
 def to_unit_floats(images: npt.NDArray[np.uint8]) -> Tensor:

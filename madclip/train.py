@@ -20,10 +20,12 @@ from madclip.data import Case, Dataset, choose_shots, listed_shots
 from madclip.encoder import Encoder
 from madclip.features import FeatureCache, FeatureStore
 from madclip.fit import Batchable, Listener, Trained, fit
-from madclip.model import Model, to_unit_floats
+from madclip.model import Model, image_scores, to_unit_floats
+from madclip.patients import find_groups, unseen
 from madclip.progress import TrainingLog, TrainingState
 from madclip.prompts import PromptLearner, TextTower
 from madclip.reading import Loaded, check_cases, load_cases, scored_chunks
+from madclip.rule import Evidence, choose_rule, named_rule, patients_in_words
 from madclip_runtime.errors import UsageError
 from madclip_runtime.manifest import Calibration, DataCard
 from madclip_runtime.schema import encode
@@ -50,7 +52,9 @@ class Surroundings:
 def train(
     dataset: Dataset, encoder: Encoder, method: MethodConfig, config: TrainConfig, around: Surroundings
 ) -> Checkpoint:
-    """Learn adapters and prompts; choose thresholds on validation images that were not shots; test images stay unseen.
+    """Learn adapters and prompts; choose rule and thresholds on validation images that were not shots.
+
+    Test images stay unseen.
 
     encoder: on config.device. Raises: InputRefused, UsageError, EngineRefused, OutputNotWritten.
     """
@@ -74,7 +78,7 @@ def train(
         fit(trained, Batchable(features, masks, labels, masked), config, generator, listener)
     data = _data_card(dataset, method, config, loaded)
     draft = _draft(trained, encoder, config, data, width)
-    return _calibrated(draft, draft.model_on(encoder), rest)
+    return _calibrated(draft, _evidence(dataset, draft.model_on(encoder), shots, rest), around.say)
 
 
 def _choose(dataset: Dataset, config: TrainConfig) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
@@ -132,7 +136,7 @@ def _state(
 
 
 def _draft(trained: Trained, encoder: Encoder, config: TrainConfig, data: DataCard, width: int) -> Checkpoint:
-    """Everything but the thresholds, which need the finished model."""
+    """Everything but rule and thresholds, which need the finished model."""
     with torch.no_grad():
         t_normal, t_abnormal = trained.prompts()
     card = Card(
@@ -140,7 +144,6 @@ def _draft(trained: Trained, encoder: Encoder, config: TrainConfig, data: DataCa
         method=trained.method,
         train=config,
         data=data,
-        # The authors' rule: where there are masks the map is trained on them, and its maximum ranks images better.
         image_score="map_max" if data.masks else "det",
         calibration=Calibration(reason="not calibrated yet"),
         width=width,
@@ -153,14 +156,35 @@ def _draft(trained: Trained, encoder: Encoder, config: TrainConfig, data: DataCa
     return Checkpoint(card, states[0], states[1], t_normal.cpu().clone(), t_abnormal.cpu().clone())
 
 
-def _calibrated(draft: Checkpoint, model: Model, rest: tuple[Case, ...]) -> Checkpoint:
-    labels = np.array([case.abnormal for case in rest], dtype=np.int64)
-    scores = [
-        answers.image_scores(draft.card.image_score, draft.card.map_share)
-        for _, _, answers in scored_chunks(model, rest)
-    ]
-    calibration = calibrate(labels, np.concatenate([np.zeros(0), *scores]))
-    return replace(draft, card=replace(draft.card, calibration=calibration))
+def _evidence(dataset: Dataset, model: Model, shots: tuple[Case, ...], rest: tuple[Case, ...]) -> Evidence:
+    """What the finished model says of the validation images that were not shots."""
+    answers = [found for _, _, found in scored_chunks(model, rest)]
+    groups, strangers = find_groups(dataset, "valid"), unseen(dataset, shots)
+    place = {case.image: number for number, case in enumerate(dataset.valid)}
+    unknown = {case.image for case in strangers or ()}
+    return Evidence(
+        labels=np.array([case.abnormal for case in rest], dtype=np.int64),
+        det=np.concatenate([np.zeros(0), *(found.det for found in answers)]),
+        map_max=np.concatenate([np.zeros(0), *(found.map_max for found in answers)]),
+        groups=replace(groups, of=groups.of[[place[case.image] for case in rest]]),
+        unseen=None if strangers is None else np.array([case.image in unknown for case in rest], dtype=np.bool_),
+    )
+
+
+def _calibrated(draft: Checkpoint, evidence: Evidence, say: Callable[[str], None]) -> Checkpoint:
+    asked = draft.card.train.image_score
+    masks = draft.card.data.masks
+    rule = choose_rule(evidence, masks=masks) if asked == "auto" else named_rule(asked, evidence, masks=masks)
+    say(f"image score: {rule.image_score}, {rule.reason}")
+    scores = image_scores(rule.image_score, rule.map_share, evidence.det, evidence.map_max)
+    card = replace(
+        draft.card,
+        image_score=rule.image_score,
+        map_share=rule.map_share,
+        image_score_reason=rule.reason,
+        calibration=calibrate(evidence.labels, scores, patients_in_words(evidence)),
+    )
+    return replace(draft, card=card)
 
 
 def _data_card(dataset: Dataset, method: MethodConfig, config: TrainConfig, shots: Loaded) -> DataCard:

@@ -2,8 +2,8 @@
 
     python benchmarks/training/judge.py --data ../shared/data --work trials --variants base --versions e20 mean10
 
-Columns: mean over sets and seeds of the AUROC on validation images that were not shots (what choices are made by) and
-on test images (read off afterwards), then the test figures of each set, mean over its seeds.
+Columns: mean over sets and seeds of the AUROC on validation images that were not shots, of those among them whose
+patient has no shot (sets with at least 10 of each class), and on test images; then the test figures of each set.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from madclip.data import open_dataset
+from madclip.data import listed_shots, open_dataset
+from madclip.patients import unseen
 from madclip.reading import load_cases
 from madclip.scores import upsample
 
 SIZE = 240
+SEEDS = (111, 222, 333)
 Arrays = dict[str, np.ndarray]
 
 
@@ -112,6 +114,7 @@ RULES["chosen on validation"] = chosen
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--shots", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--variants", nargs="*", default=["base"])
     parser.add_argument("--versions", nargs="*", default=["e20"])
@@ -125,21 +128,22 @@ def main() -> None:
 
 
 def judge(args: argparse.Namespace, variant: str, version: str, masks: dict[str, np.ndarray | None]) -> None:
-    files = sorted((args.work / variant).glob("*.npz"))
-    image: dict[str, dict[str, list[tuple[float, float]]]] = {rule: {} for rule in args.rules}
+    image: dict[str, dict[str, list[tuple[float, ...]]]] = {rule: {} for rule in args.rules}
     pixel: dict[str, dict[float, list[float]]] = {}
-    for file in files:
-        name = file.stem.rpartition("-")[0]
+    for file in sorted((args.work / variant).glob("*.npz")):
+        name, _, seed = file.stem.rpartition("-")
         if name not in masks:
             masks[name] = test_masks(args.data, name)
         arrays = np.load(file)
         if f"test/{version}" not in arrays:
             continue
         valid, test = parts(arrays[f"valid/{version}"]), parts(arrays[f"test/{version}"])
+        labels, strangers = arrays["valid/labels"], unseen_of(args, name, SEEDS.index(int(seed)))
+        enough = min(np.bincount(labels[strangers], minlength=2)) >= 10
         for rule in args.rules:
-            v, t = RULES[rule](valid, test, masks[name] is not None, arrays["valid/labels"])
-            pair = auroc(arrays["valid/labels"], v), auroc(arrays["test/labels"], t)
-            image[rule].setdefault(name, []).append(pair)
+            v, t = RULES[rule](valid, test, masks[name] is not None, labels)
+            alone = auroc(labels[strangers], v[strangers]) if enough else np.nan
+            image[rule].setdefault(name, []).append((auroc(labels, v), alone, auroc(arrays["test/labels"], t)))
         wanted = masks[name]
         if wanted is not None:
             maps = maps_of(arrays[f"test/{version}"][..., 1])
@@ -149,17 +153,27 @@ def judge(args: argparse.Namespace, variant: str, version: str, masks: dict[str,
     report(variant, version, image, pixel)
 
 
+def unseen_of(args: argparse.Namespace, name: str, index: int) -> np.ndarray:
+    """bool, by validation image that was not a shot: whether its patient has no shot."""
+    dataset = open_dataset(args.data / f"{name}_AD")
+    shots, rest = listed_shots(dataset.valid, args.shots / f"{name}-16.txt", index)
+    strangers = {case.image for case in unseen(dataset, shots) or rest}
+    return np.array([case.image in strangers for case in rest])
+
+
 def report(
     variant: str,
     version: str,
-    image: dict[str, dict[str, list[tuple[float, float]]]],
+    image: dict[str, dict[str, list[tuple[float, ...]]]],
     pixel: dict[str, dict[float, list[float]]],
 ) -> None:
-    print(f"\n{variant} {version}: {'rule':28} valid   test   | test by set")
+    print(f"\n{variant} {version}: {'rule':26} valid  unseen   test | test by set")
     for rule, sets in image.items():
-        means = [np.mean([np.mean([pair[i] for pair in runs]) for runs in sets.values()]) for i in (0, 1)]
-        cells = "  ".join(f"{name} {np.mean([t for _, t in runs]):.2f} ({len(runs)})" for name, runs in sets.items())
-        print(f"{rule:40} {means[0]:6.2f} {means[1]:6.2f} | {cells}")
+        means = [np.nanmean([np.mean([run[i] for run in runs]) for runs in sets.values()]) for i in (0, 1, 2)]
+        cells = "  ".join(
+            f"{name} {np.mean([run[2] for run in runs]):.2f} ({len(runs)})" for name, runs in sets.items()
+        )
+        print(f"{rule:40} {means[0]:6.2f} {means[1]:6.2f} {means[2]:6.2f} | {cells}")
     for sigma in next(iter(pixel.values()), {}):
         cells = "  ".join(f"{name} {np.mean(values[sigma]):.2f}" for name, values in pixel.items())
         print(f"pixel, smoothing {sigma}: {np.mean([np.mean(v[sigma]) for v in pixel.values()]):.2f} | {cells}")

@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from madclip import fit
 from madclip.checkpoint import Checkpoint
 from madclip.config import MethodConfig, TrainConfig, objective_for
 from madclip.data import Case, Dataset, listed_shots, open_dataset
 from madclip.encoder import Encoder, load_encoder
 from madclip.features import FeatureCache
 from madclip.fit import Trained
+from madclip.losses import siglip_loss
 from madclip.model import to_unit_floats
 from madclip.reading import load_cases
 from madclip.scores import abnormal_logit, class_scores, directions
@@ -37,6 +41,24 @@ from madclip.train import Surroundings, train
 
 SETS = ("BrainLGG", "BrainBraTS", "BreastBUSI", "RetinaOCTDL", "ChestNIH", "LungLC25000")
 SEEDS = (111, 222, 333)
+
+
+def _pooled_siglip(share: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """SigLIP on the mean of the most abnormal `share` of the patches, instead of on every patch."""
+
+    def loss(scores: Tensor, label: Tensor) -> Tensor:
+        count = max(1, round(share * scores.shape[1]))
+        chosen = abnormal_logit(scores).topk(count, dim=1).indices
+        pooled = scores.gather(1, chosen[..., None].expand(-1, -1, 2)).mean(1, keepdim=True)
+        return siglip_loss(pooled, label)
+
+    return loss
+
+
+def _scaled_siglip(factor: float) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda scores, label: siglip_loss(factor * scores, label)
+
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "raw": {"encoder": {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}},
@@ -44,7 +66,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "softmax": {"method": {"image_loss": "softmax"}},
     "lr3e-4": {"train": {"learning_rate": 3e-4}},
     "lr3e-3": {"train": {"learning_rate": 3e-3}},
+    "decay": {"optimiser": partial(torch.optim.AdamW, weight_decay=0.05)},
+    "loss on top 10 %": {"siglip": _pooled_siglip(0.1)},
+    "loss on top 30 %": {"siglip": _pooled_siglip(0.3)},
+    "loss on mean": {"siglip": _pooled_siglip(1.0)},
+    "loss x4": {"siglip": _scaled_siglip(4.0)},
 }
+"""What each changes; those that are no option of the method are put into the training loop from outside."""
 
 
 def main() -> None:
@@ -67,6 +95,8 @@ def main() -> None:
 
 def record_all(args: argparse.Namespace) -> None:
     change = VARIANTS[args.variant]
+    fit.siglip_loss = change.get("siglip", fit.siglip_loss)
+    torch.optim.Adam = change.get("optimiser", torch.optim.Adam)  # type: ignore[misc]
     loaded = load_encoder(args.encoder, args.weights)
     encoder = Encoder(loaded.clip, replace(loaded.spec, **change.get("encoder", {})))
     for index in args.lists:

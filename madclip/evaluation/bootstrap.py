@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from madclip.evaluation.groups import Groups
 from madclip.evaluation.pixels import binned_auroc
 from madclip.evaluation.ranking import Ranking
+from madclip.patients import Groups
 
 __all__ = ["FEW_GROUPS", "MIN_GROUPS", "RESAMPLES", "SEED", "Bootstrap", "bootstrap", "resample"]
 

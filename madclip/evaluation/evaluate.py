@@ -12,11 +12,11 @@ from madclip.checkpoint import Checkpoint
 from madclip.data import Dataset
 from madclip.evaluation.bootstrap import RESAMPLES, Bootstrap, bootstrap
 from madclip.evaluation.figures import FIGURES, Figure
-from madclip.evaluation.groups import Groups, find_groups
 from madclip.evaluation.pixels import PixelFigures, PixelTally
 from madclip.evaluation.ranking import image_figures
 from madclip.evaluation.result import Evaluation, PointOnTest, Scores
 from madclip.model import Answers, Model
+from madclip.patients import Groups, find_groups
 from madclip.reading import Loaded, scored_chunks
 from madclip_runtime.errors import BundleRefused, InputRefused
 from madclip_runtime.manifest import Proportion
@@ -39,7 +39,7 @@ def evaluate(
     Raises: InputRefused, BundleRefused.
     """
     _refuse_one_class(dataset)
-    groups = find_groups(dataset)
+    groups = find_groups(dataset, "test")
     tally = PixelTally(groups.count, _map_threshold(checkpoint)) if dataset.masks else None
     scores = _score(checkpoint, dataset, model or checkpoint.model(weights), groups, tally)
     own = scores.by_rule[checkpoint.card.image_score]

@@ -12,8 +12,8 @@ import pytest
 
 from madclip.data import Dataset
 from madclip.evaluation.bootstrap import FEW_GROUPS, MIN_GROUPS, bootstrap, resample
-from madclip.evaluation.groups import Groups, find_groups
 from madclip.evaluation.pixels import COARSE_BINS, binned_auroc
+from madclip.patients import Groups, find_groups
 
 _HEAD = ["set", "split", "label", "file", "patient_or_group"]
 
@@ -121,16 +121,17 @@ def test_patients_of_a_manifest_are_the_groups(elsewhere: Dataset, place: str) -
     names = [case.image.name for case in elsewhere.test]
     patients = {name: f"p{number % 4}" for number, name in enumerate(names)}
     _manifest(elsewhere.root / place / "manifest.csv", elsewhere, patients)
-    groups = find_groups(elsewhere)
+    groups = find_groups(elsewhere, "test")
     assert groups.unit == "patient" and groups.count == 4 and not groups.notes
     assert list(groups.of[:6]) == [0, 1, 2, 3, 0, 1]
-    assert find_groups(replace(elsewhere, root=elsewhere.root.parent.parent)).count == 12, "no manifest, no groups"
+    without = replace(elsewhere, root=elsewhere.root.parent.parent)
+    assert find_groups(without, "test").count == 12, "no manifest, no groups"
 
 
 def test_images_without_a_patient_stay_alone_and_are_told_of(elsewhere: Dataset) -> None:
     names = [case.image.name for case in elsewhere.test]
     _manifest(elsewhere.root / "manifest.csv", elsewhere, dict.fromkeys(names[:5], "p"))
-    groups = find_groups(elsewhere)
+    groups = find_groups(elsewhere, "test")
     assert groups.count == 1 + 7 and "7 of 12" in groups.notes[0]
 
 
@@ -143,5 +144,5 @@ def test_a_manifest_that_names_no_patient_is_told_of(elsewhere: Dataset, fault: 
         _manifest(path, replace(elsewhere, root=elsewhere.root.with_name("Liver_AD")), {})
     else:
         path.write_bytes(b"\xff\xfe\x00set")
-    groups = find_groups(elsewhere)
+    groups = find_groups(elsewhere, "test")
     assert groups.unit == "image" and groups.count == 12 and "independent" in groups.notes[0]

@@ -35,23 +35,23 @@ def _same(first: Checkpoint, second: Checkpoint) -> bool:
 def test_an_interrupted_run_goes_on_to_the_same_numbers(
     phantom_data: Dataset, mini_encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = TrainConfig(shots=1, seed=5, epochs=4)
+    config = TrainConfig(shots=1, seed=5, epochs=4, average_last=3)
     whole = train(phantom_data, mini_encoder, METHOD, config, Surroundings())
     real, calls = module._Run.epoch, iter(range(10))
 
-    def until_the_third(run: module._Run, data: module.Batchable) -> float:
-        if next(calls) == 2:
+    def until_the_last(run: module._Run, data: module.Batchable, number: int) -> float:
+        if next(calls) == 3:
             raise KeyboardInterrupt
-        return real(run, data)
+        return real(run, data, number)
 
     said: list[str] = []
     around = Surroundings(state=tmp_path / "x.pt.training", log=tmp_path / "log.csv", say=said.append)
     with monkeypatch.context() as patch:
-        patch.setattr(module._Run, "epoch", until_the_third)
+        patch.setattr(module._Run, "epoch", until_the_last)
         with pytest.raises(KeyboardInterrupt):
             train(phantom_data, mini_encoder, METHOD, config, around)
     resumed = train(phantom_data, mini_encoder, METHOD, config, around)
-    assert any("after epoch 2" in line for line in said)
+    assert any("after epoch 3" in line for line in said)
     assert _same(whole, resumed)
     lines = (tmp_path / "log.csv").read_text().splitlines()
     assert lines[0] == "epoch,loss,seconds" and [line.split(",")[0] for line in lines[1:]] == ["1", "2", "3", "4"]
@@ -139,3 +139,20 @@ def test_kept_features_depend_on_all_that_makes_them(mini_config: Path, mini_enc
     file.write_bytes(file.read_bytes()[:1000])
     assert cache.find(mini_encoder, variants, features.shape) is None, "a damaged file is computed again"
     assert load_encoder(str(mini_config), "random").spec == mini_encoder.spec
+
+
+def test_the_mean_of_the_last_epochs_is_kept(phantom_data: Dataset, mini_encoder: Encoder, tmp_path: Path) -> None:
+    """Of four epochs at most two; an interrupted run averages what it would have."""
+    seen: list[torch.Tensor] = []
+
+    def note(_: int, trained: module.Trained) -> None:
+        seen.append(trained.adapters.normal[0].det.weight.detach().clone())  # type: ignore[union-attr]
+
+    config = TrainConfig(shots=1, seed=5, epochs=4, average_last=10)
+    around = Surroundings(each_epoch=note)
+    averaged = train(phantom_data, mini_encoder, METHOD, config, around)
+    assert config.averaged == 2 and TrainConfig(epochs=1, average_last=10).averaged == 1
+    expected = (seen[2] + seen[3]) / 2
+    assert torch.allclose(averaged.adapters["normal.0.det.weight"], expected, atol=1e-7)
+    last = train(phantom_data, mini_encoder, METHOD, TrainConfig(shots=1, seed=5, epochs=4), Surroundings())
+    assert torch.equal(last.adapters["normal.0.det.weight"], seen[3])

@@ -1,6 +1,7 @@
-"""Which test images belong to one patient: those are drawn together when figures are resampled.
+"""Which images belong to one patient.
 
-Slices of one patient resemble each other; taken as independent they make every interval too narrow.
+Slices of one patient resemble each other: taken as independent they make every interval too narrow, and a threshold
+chosen on other slices of the very patients that were shots looks better than it is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from madclip.data import Case, Dataset
 
-__all__ = ["Groups", "find_groups"]
+__all__ = ["Groups", "find_groups", "unseen"]
 
 _COLUMNS = frozenset({"set", "split", "label", "file", "patient_or_group"})
 
@@ -29,19 +30,31 @@ class Groups:
     notes: tuple[str, ...] = ()
 
 
-def find_groups(dataset: Dataset) -> Groups:
-    """Patients of the test images, from a manifest.csv in the data folder or its parent; else each image for itself.
+def find_groups(dataset: Dataset, split: str) -> Groups:
+    """Patients of one split's images, from a manifest.csv in the data folder or its parent; else each image for itself.
 
-    Columns set (the folder's name), split, label, file, patient_or_group; an image without a patient is a group alone.
+    split: "valid" or "test". Columns set (the folder's name), split, label, file, patient_or_group; an image without a
+    patient is a group alone.
     """
+    cases = dataset.valid if split == "valid" else dataset.test
     root = dataset.root.resolve()
     for path in (root / "manifest.csv", root.parent / "manifest.csv"):
         if path.is_file():
-            return _from_manifest(path, root.name, dataset.test)
-    return _singly(len(dataset.test))
+            return _from_manifest(path, root.name, split, cases)
+    return _singly(len(cases))
 
 
-def _from_manifest(path: Path, folder: str, cases: tuple[Case, ...]) -> Groups:
+def unseen(dataset: Dataset, shots: tuple[Case, ...]) -> tuple[Case, ...] | None:
+    """Validation images of patients of whom no image is a shot; None where no manifest names patients."""
+    groups = find_groups(dataset, "valid")
+    if groups.unit != "patient":
+        return None
+    taken = {case.image for case in shots}
+    seen = {int(who) for case, who in zip(dataset.valid, groups.of, strict=True) if case.image in taken}
+    return tuple(case for case, who in zip(dataset.valid, groups.of, strict=True) if int(who) not in seen)
+
+
+def _from_manifest(path: Path, folder: str, split: str, cases: tuple[Case, ...]) -> Groups:
     name = path.name if path.parent.name == folder else f"../{path.name}"
     rows, fault = _read(path)
     if fault:
@@ -49,15 +62,15 @@ def _from_manifest(path: Path, folder: str, cases: tuple[Case, ...]) -> Groups:
     patients = {
         (row["label"], row["file"]): row["patient_or_group"]
         for row in rows
-        if row["set"] == folder and row["split"] == "test" and row["patient_or_group"]
+        if row["set"] == folder and row["split"] == split and row["patient_or_group"]
     }
     found = [patients.get(("Ungood" if case.abnormal else "good", case.image.name)) for case in cases]
     missing = found.count(None)
     if missing == len(cases):
-        return _singly(len(cases), f"{name} names no patient of these test images: images are taken as independent")
+        return _singly(len(cases), f"{name} names no patient of these {split} images: images are taken as independent")
     keys = [("patient", who) if who else ("image", str(number)) for number, who in enumerate(found)]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    note = (f"{name} names no patient for {missing} of {len(cases)} test images: each is a group of its own",)
+    note = (f"{name} names no patient for {missing} of {len(cases)} {split} images: each is a group of its own",)
     return Groups(np.array([numbers[key] for key in keys]), len(numbers), "patient", note if missing else ())
 
 
