@@ -14,6 +14,8 @@ from madclip_runtime.errors import UsageError
 
 __all__ = ["export"]
 
+_PRECISIONS = ("fp32", "fp16", "int8", "auto")
+
 
 def export(
     ckpt: Annotated[
@@ -21,34 +23,63 @@ def export(
     ],
     fp16: Annotated[bool, typer.Option("--fp16", help="half precision, float32 where it matters")] = False,
     fp32: Annotated[bool, typer.Option("--fp32", help="single precision (the default)")] = False,
-    out: Annotated[Path | None, typer.Option(help="default: x.pt -> x-fp16.madclip")] = None,
-    weights: Annotated[str | None, typer.Option(help="the encoder's weights file, if it moved")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit products: the quickest on a CPU")] = False,
+    precision: Annotated[str | None, typer.Option(help="fp32, fp16, int8, or auto: the fastest that passes")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="images for int8's static ranges (Q/DQ, for GPUs); never test images")
+    ] = None,
+    verify_data: Annotated[
+        list[str] | None, typer.Option(help="an _AD folder or images to compare on; HEAD=DIR with several heads")
+    ] = None,
     golden: Annotated[
         list[Path] | None, typer.Option(help="an image that may travel in the bundle; repeatable")
     ] = None,
+    accept_degraded: Annotated[
+        str, typer.Option(help="why a missed gate is accepted: stands in the bundle and in every result")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="default: x.pt -> x-fp16.madclip")] = None,
+    weights: Annotated[str | None, typer.Option(help="the encoder's weights file, if it moved")] = None,
+    encoder_licence: Annotated[str, typer.Option(help="licence of the encoder's weights, for the model card")] = "",
 ) -> None:
     """One fused ONNX graph in a bundle, compared with the checkpoint before it is kept."""
-    if fp16 and fp32:
-        raise UsageError("--fp16 --fp32", "one precision at a time", "name one of them")
-    precision = "fp16" if fp16 else "fp32"
+    wanted = _precision(precision, fp32=fp32, fp16=fp16, int8=int8)
+    heads = _head_names(ckpt)
     if len(ckpt) > 1 and out is None:
         raise UsageError(f"{len(ckpt)} checkpoints", "the bundle needs a name", "--out hospital.madclip")
-    target = out or ckpt[0].with_name(f"{ckpt[0].stem}-{precision}.madclip")
+    if calibration is not None and wanted not in ("int8", "auto"):
+        raise UsageError("--calibration", f"has no meaning for {wanted}", "add --int8")
+    target = out or ckpt[0].with_name(f"{ckpt[0].stem}-{wanted}.madclip")
     from madclip.checkpoint import Checkpoint
-    from madclip_export.export import export_bundle
+    from madclip_export.auto import export_fastest
+    from madclip_export.export import Request, export_bundle, load_sources
 
     start = time.perf_counter()
-    heads = {name: Checkpoint.load(path) for name, path in _head_names(ckpt).items()}
-    done = export_bundle(heads, target, precision=precision, weights=weights, golden=golden or [], say=_say)
-    for notice in done.manifest.notices:
-        _say(notice)
-    for parity in done.parity.values():
-        _say(parity.table())
-    worst = {name: max(p.measured[name] for p in done.parity.values()) for name in ("score", "map_max")}
+    request = Request(
+        precision=wanted,
+        golden=tuple(golden or ()),
+        calibration=calibration,
+        verify=_verify_data(verify_data or [], list(heads)),
+        degraded=accept_degraded.strip(),
+        encoder_licence=encoder_licence,
+    )
+    sources = load_sources({name: Checkpoint.load(path) for name, path in heads.items()}, weights)
+    done = (export_fastest if wanted == "auto" else export_bundle)(sources, target, request, _say)
+    for line in (*done.manifest.notices, *done.measured.lines()):
+        _say(line)
+    worst = {name: max(p.measured[name] for p in done.measured.parity.values()) for name in ("score", "map_max")}
     print(
         f"{done.out}: {done.manifest.model_id}, {done.bytes / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s; "
         f"worst difference from the checkpoint: score {worst['score']:.1e}, map {worst['map_max']:.1e}"
     )
+
+
+def _precision(named: str | None, **flags: bool) -> str:
+    asked = [name for name, given in flags.items() if given] + ([named] if named is not None else [])
+    if len(asked) > 1:
+        raise UsageError(" and ".join(asked), "one precision at a time", "name one of them, or --precision auto")
+    if named is not None and named not in _PRECISIONS:
+        raise UsageError(f"--precision {named}", f"must be one of {', '.join(_PRECISIONS)}")
+    return asked[0] if asked else "fp32"
 
 
 def _head_names(paths: list[Path]) -> dict[str, Path]:
@@ -58,6 +89,21 @@ def _head_names(paths: list[Path]) -> dict[str, Path]:
     if twice:
         raise UsageError(f"head {twice[0]}", "two checkpoints have this file name", "rename one")
     return dict(zip(names, paths, strict=True))
+
+
+def _verify_data(given: list[str], heads: list[str]) -> dict[str, Path]:
+    """DIR for the only head, HEAD=DIR else. Raises: UsageError."""
+    found: dict[str, Path] = {}
+    for text in given:
+        head, equals, folder = text.partition("=")
+        if not equals or head not in heads:
+            head, folder = heads[0], text
+            if len(heads) > 1:
+                raise UsageError(f"--verify-data {text}", "which head?", f"{heads[0]}=DIR, one of {', '.join(heads)}")
+        if head in found:
+            raise UsageError(f"--verify-data {text}", f"head {head} has one already", "give one folder a head")
+        found[head] = Path(folder)
+    return found
 
 
 def _say(text: str) -> None:

@@ -8,8 +8,7 @@ that trains is madclip.model.Model.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,11 +18,12 @@ from torch.nn import functional as F
 from madclip.adapters import Adapter
 from madclip.model import Model
 from madclip.scores import directions, gaussian_kernel
-from madclip_export.tower import prepare_tower
+from madclip_export.tower import Mark, make_tower, unmarked
 
 __all__ = ["FusedDetector", "HeadSource"]
 
 _LEAST_NORM = 1e-12  # F.normalize's own
+_BRANCHES = ("normal", "abnormal")
 
 
 @dataclass(frozen=True)
@@ -38,32 +38,33 @@ class HeadSource:
 class FusedDetector(nn.Module):
     """image: uint8 [N, S, S, 3] RGB → score float32 [N], map float32 [N, S, S] of each head in turn, all 0–1."""
 
-    def __init__(self, heads: Sequence[HeadSource], *, half: bool) -> None:
-        """heads: on one encoder. half: matrix products in float16; norms, softmax and sigmoid stay float32."""
+    def __init__(self, heads: Mapping[str, HeadSource], *, half: bool) -> None:
+        """heads: by name, on one encoder. half: matrix products in float16; norms, softmax and sigmoid stay float32."""
         super().__init__()
-        encoder = heads[0].model.encoder
+        self.names = tuple(heads)
+        self.size = next(iter(heads.values())).model.encoder.spec.image_size
+        encoder = next(iter(heads.values())).model.encoder
         spec = encoder.spec
-        self.taps = spec.taps
-        self.half_precision = half
         self.scale: Tensor
         self.shift: Tensor
         mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
         self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
         self.register_buffer("shift", (-mean / std).view(1, 3, 1, 1))
-        self.tower = prepare_tower(copy.deepcopy(encoder.visual), half=half)
-        self.heads = nn.ModuleList(FusedHead(head, spec.image_size, half=half) for head in heads)
+        self.tower = make_tower(encoder.visual, spec.taps, half=half)
+        self.heads = nn.ModuleList(FusedHead(head, spec.image_size, half=half) for head in heads.values())
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """See the class. TensorRT takes a uint8 input only into a Cast, so the cast comes before the transpose."""
-        x = image.float().permute(0, 3, 1, 2) * self.scale + self.shift
-        taps = self.tower.forward_intermediates(  # type: ignore[operator]
-            x.half() if self.half_precision else x,
-            indices=[tap - 1 for tap in self.taps],
-            stop_early=True,
-            output_fmt="NLC",
-            intermediates_only=True,
-        )["image_intermediates"]
-        return tuple(output for head in self.heads for output in head(taps))
+    def forward(self, image: Tensor, mark: Mark = unmarked) -> tuple[Tensor, ...]:
+        """See the class. TensorRT takes a uint8 input only into a Cast, so the cast comes before the transpose.
+
+        mark: told every stage's name and value.
+        """
+        pixels = mark("pixels", image.float().permute(0, 3, 1, 2) * self.scale + self.shift)
+        taps = self.tower(pixels, mark)
+        return tuple(
+            output
+            for name, head in zip(self.names, self.heads, strict=True)
+            for output in head(taps, _under(name, mark))
+        )
 
 
 class FusedHead(nn.Module):
@@ -83,9 +84,12 @@ class FusedHead(nn.Module):
         self.smoothing: Tensor | None
         self.register_buffer("smoothing", _smoothing_matrix(size, model.smoothing_px))
 
-    def forward(self, taps: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, taps: list[Tensor], mark: Mark = unmarked) -> tuple[Tensor, Tensor]:
         """See the class."""
-        pairs = [level(tokens) for level, tokens in zip(self.levels, taps, strict=True)]
+        pairs: list[tuple[Tensor, Tensor | None]] = []
+        for number, (level, tokens) in enumerate(zip(self.levels, taps, strict=True), start=1):
+            seg, det = level(tokens)
+            pairs.append((mark(f"level.{number}.seg", seg), None if det is None else mark(f"level.{number}.det", det)))
         heat = self._map([seg for seg, _ in pairs])
         return self._score([det for _, det in pairs], heat), heat
 
@@ -97,11 +101,15 @@ class FusedHead(nn.Module):
         heat = fine.sigmoid().mean(dim=1)
         return heat if self.smoothing is None else self.smoothing @ heat @ self.smoothing.T
 
-    def _score(self, logits: list[Tensor], heat: Tensor) -> Tensor:
+    def _score(self, logits: list[Tensor | None], heat: Tensor) -> Tensor:
         if self.rule == "map_max":
             return heat.amax(dim=(1, 2))
-        det = torch.stack(logits, dim=1).sigmoid().mean(dim=(1, 2))
+        det = torch.stack([x for x in logits if x is not None], dim=1).sigmoid().mean(dim=(1, 2))
         return det if self.rule == "det" else (1 - self.map_share) * det + self.map_share * heat.amax(dim=(1, 2))
+
+
+def _under(head: str, mark: Mark) -> Mark:
+    return lambda name, value: mark(f"{head}.{name}", value)
 
 
 def _smoothing_matrix(size: int, sigma: float) -> Tensor | None:
@@ -123,39 +131,33 @@ class FusedLevel(nn.Module):
         """vectors: what the text comes down to, float [e] each (madclip.scores.directions)."""
         super().__init__()
         self.shared: Tensor
-        self.slope, self.eps, self.half_precision = normal.negative_slope, normal.eps, half
-        dtype = torch.float16 if half else torch.float32
-        # One product for both branches' shared layers; a direction stays a (e, 1) matrix, which every runtime likes.
-        self.register_buffer("shared", torch.cat([normal.shared.weight, abnormal.shared.weight]).T.to(dtype))
-        self.register_buffer("seg_normal", normal.seg.weight.T.to(dtype))
-        self.register_buffer("seg_abnormal", abnormal.seg.weight.T.to(dtype))
-        self.register_buffer("to_normal", vectors[0][:, None])
-        self.register_buffer("to_abnormal", vectors[1][:, None])
-        self.needs_det = needs_det
-        if needs_det:
-            self.register_buffer("det_normal", normal.det.weight.T.to(dtype))
-            self.register_buffer("det_abnormal", abnormal.det.weight.T.to(dtype))
+        self.slope, self.eps = normal.negative_slope, normal.eps
+        self.tasks = ("seg", "det") if needs_det else ("seg",)
+        kind = torch.float16 if half else torch.float32
+        # One product for both branches' shared layers, one for all of a branch's heads; a direction stays a (e, 1)
+        # matrix, which every runtime likes.
+        self.register_buffer("shared", torch.cat([normal.shared.weight, abnormal.shared.weight]).T.to(kind))
+        for name, adapter, vector in (("normal", normal, vectors[0]), ("abnormal", abnormal, vectors[1])):
+            heads = torch.cat([getattr(adapter, task).weight for task in self.tasks])
+            self.register_buffer(f"heads_{name}", heads.T.to(kind))
+            self.register_buffer(f"to_{name}", vector[:, None])
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         """See the class."""
-        both = F.leaky_relu(tokens @ self.shared, self.slope)
-        normal, abnormal = (self._normalise(half) for half in both.chunk(2, dim=-1))
-        seg = self._logit(normal, abnormal, "seg")
-        return seg, self._logit(normal, abnormal, "det") if self.needs_det else None
-
-    def _logit(self, normal: Tensor, abnormal: Tensor, head: str) -> Tensor:
-        parts = [
-            self._similarity(x, self.get_buffer(f"{head}_{branch}"), self.get_buffer(f"to_{branch}"))
-            for branch, x in (("normal", normal), ("abnormal", abnormal))
-        ]
-        return parts[1] - parts[0]
+        branches = F.leaky_relu(tokens @ self.shared, self.slope).chunk(2, dim=-1)
+        sides = [self._similarity(self._normalise(x), name) for x, name in zip(branches, _BRANCHES, strict=True)]
+        logits = (sides[1] - sides[0]).unbind(-1)
+        return logits[0], logits[1] if len(logits) > 1 else None
 
     def _normalise(self, x: Tensor) -> Tensor:
-        normal = F.layer_norm(x.float(), x.shape[-1:], eps=self.eps)
-        return normal.half() if self.half_precision else normal
+        return F.layer_norm(x.float(), x.shape[-1:], eps=self.eps).to(x.dtype)
 
-    def _similarity(self, x: Tensor, head: Tensor, direction: Tensor) -> Tensor:
-        """(o / ‖o‖)·d, with the norm and the product in float32."""
-        o = F.leaky_relu(x @ head, self.slope).float()
+    def _similarity(self, x: Tensor, branch: str) -> Tensor:
+        """(o / ‖o‖)·d of each task, float32 [N, L, tasks]; norm and product in float32."""
+        o = (
+            F.leaky_relu(x @ self.get_buffer(f"heads_{branch}"), self.slope)
+            .float()
+            .unflatten(-1, (len(self.tasks), -1))
+        )
         norm = o.square().sum(-1).sqrt().clamp_min(_LEAST_NORM)
-        return (o @ direction)[..., 0] / norm
+        return (o @ self.get_buffer(f"to_{branch}"))[..., 0] / norm

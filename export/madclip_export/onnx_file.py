@@ -1,4 +1,8 @@
-"""A traced module → model.onnx and model.onnx.data, checked, and free of anything about the machine it was made on."""
+"""The fused module → model.onnx and model.onnx.data, checked, named, and free of anything about the machine.
+
+Every stage of the graph keeps a name (`stage.block.03.attention`), for people in a viewer and for the gate, which reads
+the stages back when it must say where a graph departs from the checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -12,43 +16,69 @@ from typing import Any
 
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from madclip_export.graph import FusedDetector
 from madclip_runtime.bundle import MODEL
 
-__all__ = ["OPSET", "write_onnx"]
+__all__ = ["OPSET", "STAGE", "WEIGHTS", "quiet", "write_onnx"]
 
 OPSET = 18
+STAGE = "stage."
+WEIGHTS = MODEL + ".data"
 _IR_VERSION = 9  # what ONNX Runtime 1.18 (JetPack 6) reads
-_WEIGHTS = MODEL + ".data"
 
 
-def write_onnx(
-    module: nn.Module, folder: Path, *, size: int, outputs: Sequence[str], metadata: dict[str, str]
-) -> tuple[Path, ...]:
+def write_onnx(module: FusedDetector, folder: Path, *, outputs: Sequence[str], metadata: dict[str, str]) -> None:
     """Trace with a free batch axis, write graph and weights into `folder`, run the full checker.
 
     outputs: names, in the module's order. The example batch is 2: with 1 the batch axis would silently be specialised.
-    Returns the files written.
     """
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    with _quiet():
+    example = torch.zeros(2, module.size, module.size, 3, dtype=torch.uint8)
+    probed = _Probed(module)
+    with quiet():
+        probed(example)  # once, for the stages' names
         program = torch.onnx.export(
-            module,
+            probed,
             (example,),
             input_names=["image"],
-            output_names=list(outputs),
+            output_names=[*outputs, *(STAGE + name for name in probed.names)],
             dynamic_shapes=({0: torch.export.Dim("N", min=1, max=256)},),
             opset_version=OPSET,
             dynamo=True,
             optimize=True,
         )
     assert program is not None
+    _hide_stages(program.model, len(outputs))
     _scrub(program.model, metadata)
     path = folder / MODEL
     program.save(str(path), external_data=True)
     onnx.checker.check_model(str(path), full_check=True)
-    return path, folder / _WEIGHTS
+
+
+class _Probed(nn.Module):
+    """The detector with every stage's value among its outputs."""
+
+    def __init__(self, module: FusedDetector) -> None:
+        super().__init__()
+        self.module = module
+        self.names: tuple[str, ...] = ()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        stages: dict[str, Tensor] = {}
+
+        def mark(name: str, value: Tensor) -> Tensor:
+            stages[name] = value
+            return value
+
+        outputs = self.module(image, mark)
+        self.names = tuple(stages)
+        return (*outputs, *stages.values())
+
+
+def _hide_stages(model: Any, outputs: int) -> None:
+    """Named values inside the graph, no longer outputs of it."""
+    del model.graph.outputs[outputs:]
 
 
 def _scrub(model: Any, metadata: dict[str, str]) -> None:
@@ -70,14 +100,16 @@ def _scrub(model: Any, metadata: dict[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter prints progress on stdout, which is ours for data, and warns of its own deprecations."""
+def quiet() -> Iterator[None]:
+    """Exporter and quantiser print on stdout, which is ours for data, and advise at length what we have no need of."""
+    loggers = [logging.getLogger("torch.onnx"), logging.getLogger()]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        logger = logging.getLogger("torch.onnx")
-        level = logger.level
-        logger.setLevel(logging.ERROR)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,7 +1,6 @@
-"""The gate: what the runtime computes from the bundle against what the checkpoint computes in PyTorch.
+"""The numeric gate on golden images: what the runtime computes from the bundle, against the checkpoint in PyTorch.
 
-Limits stand here and nowhere else. The reference is the paper's two-channel form in float32; the candidate runs through
-the very engine a hospital uses. A miss leaves no bundle.
+The reference is the paper's two-channel form in float32; the candidate runs through the very engine a hospital uses.
 """
 
 from __future__ import annotations
@@ -10,23 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from madclip_export.limits import NUMERIC, keeps
 from madclip_runtime.bundle import Golden
 from madclip_runtime.engines import Engine
-from madclip_runtime.errors import BundleRefused
 from madclip_runtime.manifest import Gate
 
-__all__ = ["LIMITS", "Parity", "ParityMissed", "measure_parity"]
-
-LIMITS: dict[str, dict[str, float]] = {
-    "fp32": {"score": 1e-4, "map_max": 1e-3, "map_mean": 1e-5, "batch": 1e-4},
-    "fp16": {"score": 1e-2, "map_max": 5e-2, "map_mean": 2e-3, "batch": 1e-2},
-}
-"""Largest allowed absolute difference: of any image's score, of any pixel, of any image's mean over pixels, and between
-an image scored alone and in a batch."""
-
-
-class ParityMissed(BundleRefused):
-    """The exported graph does not compute what the checkpoint computes, so nothing was left."""
+__all__ = ["Parity", "measure_parity"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +41,8 @@ class Parity:
 
     def gate(self) -> Gate:
         """As the manifest keeps it."""
-        limits = LIMITS[self.precision]
-        passed = all(self.measured[name] <= limit for name, limit in limits.items())  # false for NaN
+        limits = NUMERIC[self.precision]
+        passed = all(keeps(name, self.measured[name], limit) for name, limit in limits.items())
         return Gate(
             name="numeric parity",
             reference="PyTorch fp32, CPU, two-channel form",
@@ -66,12 +54,18 @@ class Parity:
             head=self.head,
         )
 
+    @property
+    def worst_image(self) -> int:
+        """Which golden image has the largest difference of any pixel or of the score."""
+        both = [max(a, b) for a, b in zip(self.score, self.map_max, strict=True)]
+        return both.index(max(both))
+
     def table(self) -> str:
         """What a person reads: one line an image, then worst against limit."""
         rows = [f"{'golden image':>12} {'score':>10} {'map max':>10} {'map mean':>10}"]
         for i, row in enumerate(zip(self.score, self.map_max, self.map_mean, strict=True)):
             rows.append(f"{i:>12} " + " ".join(f"{value:>10.2e}" for value in row))
-        for name, limit in LIMITS[self.precision].items():
+        for name, limit in NUMERIC[self.precision].items():
             value = self.measured[name]
             rows.append(f"worst {name:>8}: {value:.2e}, limit {limit:.0e}  {'ok' if value <= limit else 'MISSED'}")
         return "\n".join(rows)

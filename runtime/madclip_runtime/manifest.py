@@ -104,13 +104,17 @@ class Calibration:
 
 @dataclass(frozen=True)
 class EncoderCard:
-    """Which frozen encoder. weights: where they came from in words; random: True where nothing was ever learned."""
+    """Which frozen encoder. weights: where they came from in words; random: True where nothing was ever learned.
+
+    licence: of the weights, "not stated" where nobody said.
+    """
 
     name: str
     weights: str
     sha256: str
     random: bool
     taps: tuple[int, ...]
+    licence: str = "not stated"
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,7 @@ class Manifest:
     """All of manifest.json.
 
     heads: by name, at least one; their outputs are named by `output_names`. degraded: why a bundle that missed a gate
-    was kept all the same, "" for all others.
+    was kept all the same, "" for all others. quantisation: of int8, "dynamic" or "static, Q/DQ".
     """
 
     model_id: str
@@ -198,6 +202,7 @@ class Manifest:
     files: dict[str, FileEntry]
     notices: tuple[str, ...] = (NOTICE,)
     degraded: str = ""
+    quantisation: str = ""
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
 

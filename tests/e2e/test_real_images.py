@@ -14,8 +14,8 @@ from madclip.encoder import load_encoder
 from madclip.evaluation import evaluate
 from madclip.reading import load_cases
 from madclip.train import Surroundings, train
-from madclip_export.export import export_bundle
-from madclip_export.parity import LIMITS
+from madclip_export.export import Request, export_bundle, load_sources
+from madclip_export.limits import NUMERIC as LIMITS
 from madclip_runtime import Detector
 
 pytestmark = pytest.mark.shared
@@ -47,7 +47,7 @@ def test_exported_scores_are_the_checkpoints_on_real_slices(
 ) -> None:
     loaded = Checkpoint.load(checkpoint)
     out = tmp_path / "brats.madclip"
-    export_bundle({"brain": loaded}, out, precision=precision, weights=None, golden=[], say=lambda _: None)
+    export_bundle(load_sources({"brain": loaded}, None), out, Request(precision), lambda _: None)
     detector = Detector.load(out)
     cases = open_dataset(shared / "data/BrainBraTS_AD").test[::10]
     reference = loaded.model().reference(load_cases(cases, 240).images)

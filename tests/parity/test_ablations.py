@@ -41,7 +41,7 @@ def test_trains_reloads_and_fuses(name: str, phantom_data: Dataset, mini_encoder
     reference = model.reference(images.numpy())
     for rule in ("map_max", "det"):
         with torch.no_grad():
-            score, heat = FusedDetector([HeadSource(model, rule)], half=False)(images)
+            score, heat = FusedDetector({"brain": HeadSource(model, rule)}, half=False)(images)
         assert np.abs(score.numpy() - reference.image_scores(rule)).max() < 2e-6
         assert np.abs(heat.numpy() - reference.maps).max() < 2e-6
 

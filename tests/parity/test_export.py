@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,9 +16,12 @@ from PIL import Image
 
 from madclip.checkpoint import Checkpoint
 from madclip_export import export as export_module
-from madclip_export.export import Exported, export_bundle
+from madclip_export.export import Exported, Request, export_bundle, load_sources
+from madclip_export.gates import ParityMissed
 from madclip_export.graph import FusedDetector, HeadSource
-from madclip_export.parity import LIMITS, ParityMissed, measure_parity
+from madclip_export.limits import NUMERIC as LIMITS
+from madclip_export.onnx_file import write_onnx
+from madclip_export.parity import measure_parity
 from madclip_runtime import Bundle, Detector
 from madclip_runtime.engines import load_engine
 from madclip_runtime.errors import OutputNotWritten, UsageError
@@ -26,7 +30,7 @@ from madclip_runtime.manifest import IMAGE_SCORE_RULES
 
 def _export(checkpoint: Checkpoint, out: Path, precision: str = "fp32", golden: tuple[Path, ...] = ()) -> Exported:
     return export_bundle(
-        {"brain": checkpoint}, out, precision=precision, weights=None, golden=golden, say=lambda _: None
+        load_sources({"brain": checkpoint}, None), out, Request(precision, golden=golden), lambda _: None
     )
 
 
@@ -80,7 +84,8 @@ def test_the_det_rule_is_exported_and_its_heads_only_then(
 def test_the_manifest_says_what_was_measured(bundles: dict[str, Path], mini_checkpoint: Path) -> None:
     bundle = Bundle.load(bundles["fp16"])
     manifest = bundle.manifest
-    (gate,) = manifest.gates
+    gate, stages = manifest.gates
+    assert stages.name == "stages" and stages.passed and 0 < stages.measured["worst"] <= stages.limits["worst"]
     assert gate.passed and gate.images == 8 and gate.limits == LIMITS["fp16"]
     assert 0 < gate.measured["map_max"] <= gate.limits["map_max"]
     again = measure_parity(load_engine(bundle), bundle.golden(), "fp16", "brain").measured
@@ -131,14 +136,18 @@ def _flip_weight(module: FusedDetector) -> None:
     module.heads[0].levels[2].shared[3, 4] += 3.0  # type: ignore[index,operator]
 
 
+def _flip_weight_in_the_tower(module: FusedDetector) -> None:
+    module.tower.blocks[2].widen.weight[5, 7] *= -1000  # type: ignore[union-attr,index,operator]
+
+
 def _change_epsilon(module: FusedDetector) -> None:
     """In the tower. In an adapter it would change nothing: no bias follows, and the L2 norm takes any scale out."""
-    module.tower.transformer.resblocks[1].ln_1.eps = 0.5  # type: ignore[union-attr,index]
+    module.tower.blocks[1].ln_1.eps = 1e-3  # type: ignore[union-attr,index]
 
 
 def _swap_adapters(module: FusedDetector) -> None:
     level = module.heads[0].levels[1]
-    level.seg_normal, level.seg_abnormal = level.seg_abnormal, level.seg_normal
+    level.heads_normal, level.heads_abnormal = level.heads_abnormal, level.heads_normal
 
 
 def _forget_normalisation(module: FusedDetector) -> None:
@@ -150,24 +159,69 @@ def _make_nan(module: FusedDetector) -> None:
     module.heads[0].levels[0].to_normal[0] = float("nan")  # type: ignore[index]
 
 
-@pytest.mark.parametrize("sabotage", [_flip_weight, _change_epsilon, _swap_adapters, _forget_normalisation])
-def test_a_sabotaged_graph_is_refused_and_nothing_is_left(
-    sabotage: Callable[[FusedDetector], None], mini_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+SABOTAGE = [
+    (_flip_weight, r"brain\.level\.3"),
+    (_flip_weight_in_the_tower, r"block\.03\.mlp"),
+    (_change_epsilon, r"block\.02\.ln_1"),
+    (_swap_adapters, r"brain\.level\.2"),
+    (_forget_normalisation, "pixels"),
+]
+
+
+@pytest.mark.parametrize(("sabotage", "stage"), SABOTAGE)
+def test_a_sabotaged_graph_is_refused_with_its_stage_and_nothing_is_left(
+    sabotage: Callable[[FusedDetector], None],
+    stage: str,
+    mini_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Sabotaged(FusedDetector):
-        def __init__(self, heads: Sequence[HeadSource], *, half: bool) -> None:
+        def __init__(self, heads: Mapping[str, HeadSource], *, half: bool) -> None:
             super().__init__(heads, half=half)
             sabotage(self)
 
     monkeypatch.setattr(export_module, "FusedDetector", Sabotaged)
-    with pytest.raises(ParityMissed, match="beyond the limit"):
+    with pytest.raises(ParityMissed, match=rf"first departs from the checkpoint at {stage}.*on golden image \d"):
         _export(Checkpoint.load(mini_checkpoint), tmp_path / "x.madclip")
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_written_file_that_is_not_what_was_traced_is_refused(
+    mini_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One float of the weights file, changed after everything was written."""
+
+    def write_and_spoil(module: FusedDetector, folder: Path, **rest: Any) -> None:
+        write_onnx(module, folder, **rest)
+        graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
+        (place,) = [t.external_data for t in graph.initializer if "blocks.3.narrow.weight" in t.name]
+        offset = int(next(entry.value for entry in place if entry.key == "offset"))
+        with (folder / "model.onnx.data").open("r+b") as file:
+            file.seek(offset)
+            file.write(np.float32(9.0).tobytes())
+
+    monkeypatch.setattr(export_module, "write_onnx", write_and_spoil)
+    with pytest.raises(ParityMissed, match=r"block\.04\.mlp"):
+        _export(Checkpoint.load(mini_checkpoint), tmp_path / "x.madclip")
+
+
+def test_a_miss_is_accepted_only_in_words_that_stay_in_the_bundle(
+    mini_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LIMITS, "fp32", dict.fromkeys(LIMITS["fp32"], 0.0))
+    request = Request("fp32", degraded="a test of words")
+    sources = load_sources({"brain": Checkpoint.load(mini_checkpoint)}, None)
+    done = export_bundle(sources, tmp_path / "x.madclip", request, lambda _: None)
+    manifest = Bundle.load(done.out).manifest
+    assert "a test of words" in manifest.degraded and not manifest.gates[0].passed
+    result = Detector.load(done.out)(np.zeros((50, 50), np.uint8))
+    assert any(notice.startswith("degraded: ") and "a test of words" in notice for notice in result.notices)
+
+
 def test_nan_is_refused(mini_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Poisoned(FusedDetector):
-        def __init__(self, heads: Sequence[HeadSource], *, half: bool) -> None:
+        def __init__(self, heads: Mapping[str, HeadSource], *, half: bool) -> None:
             super().__init__(heads, half=half)
             _make_nan(self)
 
@@ -227,7 +281,7 @@ def test_fused_module_equals_the_reference_in_torch(mini_checkpoint: Path, draw:
         reference = model.reference(images.numpy())
         for rule in IMAGE_SCORE_RULES:
             with torch.no_grad():
-                score, heat = FusedDetector([HeadSource(model, rule, 0.3)], half=False)(images)
+                score, heat = FusedDetector({"brain": HeadSource(model, rule, 0.3)}, half=False)(images)
             assert np.abs(score.numpy() - reference.image_scores(rule, 0.3)).max() < 2e-6
             assert np.abs(heat.numpy() - reference.maps).max() < 2e-6
 
@@ -237,9 +291,11 @@ def test_several_heads_share_one_tower_and_each_is_its_checkpoints(
 ) -> None:
     heads = {"brain": Checkpoint.load(mini_checkpoint), "chest": det_checkpoint}
     out = tmp_path / "hospital.madclip"
-    done = export_bundle(heads, out, precision="fp32", weights=None, golden=(), say=lambda _: None)
+    done = export_bundle(load_sources(heads, None), out, Request("fp32"), lambda _: None)
     bundle = Bundle.load(done.out)
-    assert set(bundle.manifest.heads) == {"brain", "chest"} == {gate.head for gate in bundle.manifest.gates}
+    assert (
+        set(bundle.manifest.heads) == {"brain", "chest"} == {gate.head for gate in bundle.manifest.gates if gate.head}
+    )
     images = np.random.default_rng(3).integers(0, 256, (2, 240, 240, 3), dtype=np.uint8)
     engine = load_engine(bundle)
     together = engine.run(images)
@@ -262,5 +318,5 @@ def test_heads_on_different_encoders_are_refused(
     other = replace(det_checkpoint, card=replace(det_checkpoint.card, encoder=spec))
     heads = {"brain": Checkpoint.load(mini_checkpoint), "chest": other}
     with pytest.raises(UsageError, match="head chest"):
-        export_bundle(heads, tmp_path / "x.madclip", precision="fp32", weights=None, golden=(), say=lambda _: None)
+        load_sources(heads, None)
     assert not list(tmp_path.iterdir())
