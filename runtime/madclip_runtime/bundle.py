@@ -19,6 +19,7 @@ import numpy.typing as npt
 from madclip_runtime.errors import BundleRefused, UsageError
 from madclip_runtime.files import sha256_of
 from madclip_runtime.manifest import Manifest, output_names
+from madclip_runtime.onnx_places import MalformedGraph, external_places
 from madclip_runtime.schema import SchemaError
 
 __all__ = ["ENVIRONMENT", "GOLDEN_IMAGES", "MANIFEST", "MODEL", "Bundle", "Golden", "find_bundle", "golden_files"]
@@ -68,6 +69,7 @@ class Bundle:
                 raise BundleRefused(str(folder), f"its manifest does not list {required}", _RE_EXPORT)
         for name, entry in manifest.files.items():
             _check_file(folder, name, entry.sha256, entry.bytes)
+        _check_places(folder / MODEL, manifest)
         return cls(folder, manifest, hashlib.sha256(data).hexdigest())
 
     @property
@@ -114,6 +116,18 @@ def find_bundle(named: str | None, folder: Path | None = None) -> Path:
         f"--bundle is absent, ${ENVIRONMENT} is unset, and no *.madclip lies in this folder",
         "make one: madclip export --ckpt x.pt --fp16, then: madclip-run --bundle x-fp16.madclip image.png",
     )
+
+
+def _check_places(model: Path, manifest: Manifest) -> None:
+    """The graph's weights may lie only in files that the manifest lists, and whose hashes were therefore checked."""
+    try:
+        places = external_places(model)
+    except (MalformedGraph, OSError) as error:
+        raise BundleRefused(str(model), f"no ONNX graph ({error})", _RE_EXPORT) from None
+    for place in sorted(places - manifest.files.keys()):
+        raise BundleRefused(
+            str(model), f"keeps weights in {place!r}, which its manifest does not list", "do not use it"
+        )
 
 
 def _read_manifest(folder: Path) -> bytes:
