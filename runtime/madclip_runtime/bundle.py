@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -44,19 +45,58 @@ class Golden:
     maps: npt.NDArray[np.float32]
 
 
+class _Checking(threading.Thread):
+    """Size and hash of every listed file, then where the graph keeps its weights; others can work meanwhile."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        super().__init__(name="madclip-check", daemon=True)
+        self._folder, self._manifest = folder, manifest
+        self._fault: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        """What the thread does."""
+        try:
+            for name, entry in self._manifest.files.items():
+                _check_file(self._folder, name, entry.sha256, entry.bytes)
+            _check_places(self._folder / MODEL, self._manifest)
+        except Exception as error:  # carried to whoever asks for the result
+            self._fault = error
+
+    def result(self) -> None:
+        """Raises: BundleRefused."""
+        self.join()
+        if self._fault is not None:
+            raise self._fault
+
+
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle. path: its folder. digest: SHA-256 of manifest.json, which names every other file's hash."""
+    """A bundle. path: its folder. digest: SHA-256 of manifest.json, which names every other file's hash.
+
+    Nobody gets at its graph or its golden files before all its files have been checked.
+    """
 
     path: Path
     manifest: Manifest
     digest: str
+    _checking: _Checking = field(repr=False, compare=False)
 
     @classmethod
     def load(cls, path: str | Path) -> Bundle:
         """Open a bundle and check the size and hash of every file its manifest lists.
 
         Raises: BundleRefused naming the file and why.
+        """
+        bundle = cls.open(path)
+        bundle.check()
+        return bundle
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Read the manifest, and check the files in a thread while others get ready; `check` waits for it.
+
+        Raises: BundleRefused where the manifest itself is at fault.
         """
         folder = Path(path)
         data = _read_manifest(folder)
@@ -67,18 +107,21 @@ class Bundle:
         for required in (MODEL, GOLDEN_IMAGES, *sum(golden_files(manifest.heads).values(), ())):
             if required not in manifest.files:
                 raise BundleRefused(str(folder), f"its manifest does not list {required}", _RE_EXPORT)
-        for name, entry in manifest.files.items():
-            _check_file(folder, name, entry.sha256, entry.bytes)
-        _check_places(folder / MODEL, manifest)
-        return cls(folder, manifest, hashlib.sha256(data).hexdigest())
+        return cls(folder, manifest, hashlib.sha256(data).hexdigest(), _Checking(folder, manifest))
+
+    def check(self) -> None:
+        """Wait until every file has been checked. Raises: BundleRefused naming the file and why."""
+        self._checking.result()
 
     @property
     def model_path(self) -> Path:
-        """The ONNX graph; its weights lie beside it."""
+        """The ONNX graph; its weights lie beside it. Raises: BundleRefused."""
+        self.check()
         return self.path / MODEL
 
     def golden(self, head: str | None = None) -> Golden:
         """Read the golden inputs and one head's outputs, the first's by default. Raises: BundleRefused."""
+        self.check()
         outputs = golden_files(self.manifest.heads)[head or next(iter(self.manifest.heads))]
         images, scores, maps = (_read_array(self.path / name) for name in (GOLDEN_IMAGES, *outputs))
         size = self.manifest.input.size

@@ -102,7 +102,7 @@ class Detector:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path: str | Path | Bundle,
         *,
         engine: str = "cpu",
         head: str | None = None,
@@ -114,15 +114,16 @@ class Detector:
     ) -> Detector:
         """Open and check a bundle, start the engine.
 
-        cache: where engines keep what they build on this machine, None for nowhere. tell: hears one line about anything
-        that takes long, or that an `auto` engine chose.
+        path: of the bundle, or one that is open already. cache: where engines keep what they build on this machine,
+        None for nowhere. tell: hears one line about anything that takes long, or that an `auto` engine chose.
         Raises: BundleRefused, EngineRefused, UsageError.
         """
-        bundle = Bundle.load(path)
+        bundle = path if isinstance(path, Bundle) else Bundle.open(path)
         for name in choose_heads(bundle, head):  # before the engine's seconds, not after them
             choose_point(bundle, name, threshold, operating_point)
         _check_window(bundle, choose_heads(bundle, head), window)
         started = load_engine(bundle, engine, cache=cache, tell=tell)
+        bundle.check()  # an engine from the cache may not have had to wait for it
         return cls(bundle, started, head=head, threshold=threshold, operating_point=operating_point, window=window)
 
     def __call__(self, image: ImageLike, *, name: str | None = None) -> Result:

@@ -54,13 +54,17 @@ def run_images(arguments: argparse.Namespace, emit: Say, talk: Say) -> int:
 
 def load_detector(arguments: argparse.Namespace, talk: Say) -> Detector:
     """As the options say. Raises: BundleRefused, EngineRefused, UsageError."""
-    from madclip_runtime.bundle import find_bundle
-    from madclip_runtime.cache import open_cache
-    from madclip_runtime.detector import Detector
+    from madclip_runtime.bundle import Bundle, find_bundle
     from madclip_runtime.window import parse_window
 
+    bundle = Bundle.open(find_bundle(arguments.bundle))  # its hashes are checked while the rest is imported
+    import madclip_runtime.outputs
+    import madclip_runtime.overlay  # noqa: F401
+    from madclip_runtime.cache import open_cache
+    from madclip_runtime.detector import Detector
+
     return Detector.load(
-        find_bundle(arguments.bundle),
+        bundle,
         engine=arguments.engine,
         head=arguments.head,
         threshold=arguments.threshold,

@@ -59,7 +59,9 @@ def test_a_line_and_an_overlay_for_each_image(tiny_bundle: Path, capsys: pytest.
             assert overlay.format == "PNG" and overlay.size == (2 * 384, 256 + 118)
     talk = stderr.splitlines()
     assert all(line.startswith("madclip-run: ") for line in talk)
-    assert talk[0] == "madclip-run: engine auto: cpu, since this ONNX Runtime has no CUDA provider"
+    assert (
+        talk[0] == "madclip-run: engine auto: cpu, since cuda did not come up: this ONNX Runtime has no CUDA provider"
+    )
     assert talk[1] == "madclip-run: research use, not a medical device"
     assert any("tiny-brightness, fp32, on onnxruntime-cpu" in line for line in talk)
 

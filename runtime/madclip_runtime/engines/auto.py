@@ -26,14 +26,13 @@ def start(bundle: Bundle, cache: Cache | None, tell: Callable[[str], None]) -> E
     """Raises: EngineRefused where not even the CPU's library is there; BundleRefused."""
     runtime = import_ort("auto")
     there = runtime.get_available_providers()
-    if CUDA not in there:
-        tell("engine auto: cpu, since this ONNX Runtime has no CUDA provider")
-        return load_engine(bundle, "cpu", cache=cache, tell=tell)
     more = " (TensorRT is there too: --engine tensorrt builds for minutes, then is faster)" if TENSORRT in there else ""
     try:
+        if CUDA not in there:
+            raise EngineRefused("cuda", "this ONNX Runtime has no CUDA provider")
         engine = load_engine(bundle, "cuda", cache=cache, tell=tell)
+        tell(f"engine auto: cuda, since ONNX Runtime's provider is active{more}")
     except EngineRefused as error:
+        engine = load_engine(bundle, "cpu", cache=cache, tell=tell)
         tell(f"engine auto: cpu, since cuda did not come up: {error.why}")
-        return load_engine(bundle, "cpu", cache=cache, tell=tell)
-    tell(f"engine auto: cuda, since ONNX Runtime's provider is active{more}")
     return engine
