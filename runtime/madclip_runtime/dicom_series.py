@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from madclip_runtime.dicom import Header, Values, read_values
 from madclip_runtime.errors import InputRefused
+from madclip_runtime.once import once
 from madclip_runtime.window import Window, foreground, limits_of, to_grey
 
 __all__ = ["Series", "group_series", "shade"]
@@ -39,12 +40,19 @@ class Series:
         ordered = sorted(files, key=lambda item: (item.place or 0.0, item.name)) if placed else files
         return cls(tuple(ordered), placed)
 
-    @cached_property
+    @property
     def percentiles(self) -> tuple[float, float]:
         """Black and white by the "percentile" window, taken once over all files, so that its slices match.
 
-        Raises: InputRefused where there is nothing but padding, or no contrast.
+        Raises: InputRefused where there is nothing but padding, no contrast, or a file that can't be read.
         """
+        return self._percentiles()
+
+    @cached_property
+    def _percentiles(self) -> Callable[[], tuple[float, float]]:
+        return once(self._find_percentiles)
+
+    def _find_percentiles(self) -> tuple[float, float]:
         name = self.files[0].name
         parts = []
         for item in self.files:

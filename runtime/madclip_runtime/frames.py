@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from madclip_runtime.errors import InputRefused
 from madclip_runtime.imaging import DecodedImage, read_image
+from madclip_runtime.once import once
 from madclip_runtime.window import AIR_HU, Numbers, Window, foreground, limits_of, to_grey
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from madclip_runtime.dicom_series import Series
     from madclip_runtime.nifti import VoxelVolume
 
-__all__ = ["Frame", "Measured", "dicom_frame", "nifti_frame", "read_frame", "to_picture"]
+__all__ = ["Frame", "Measured", "dicom_frame", "nifti_frame", "nifti_slices", "read_frame", "to_picture"]
 
 Shade = Callable[[float, float], npt.NDArray[np.uint8]]
 Limits = tuple[float, float]
@@ -82,6 +83,18 @@ def dicom_frame(header: Header, series: Series) -> Frame:
     )
 
 
+def nifti_slices(path: Path, axis: int) -> int:
+    """How many slices a volume has along an axis; reads all of it, so that one refusal stands for all of them.
+
+    Raises: InputRefused.
+    """
+    from madclip_runtime.nifti import slice_count
+
+    count = slice_count(path, axis)
+    _volume(path)()
+    return count
+
+
 def nifti_frame(path: Path, axis: int, index: int) -> Measured:
     """One slice of a volume, upright; index from left, back or below. The last volume read stays in memory.
 
@@ -89,7 +102,7 @@ def nifti_frame(path: Path, axis: int, index: int) -> Measured:
     """
     from madclip_runtime.nifti import slice_spacing, upright
 
-    volume, percentiles, least = _volume(path)
+    volume, percentiles, least = _volume(path)()
     values = upright(volume.values, axis, index)
     odd = (f"no voxel below {AIR_HU:g}, where air is: is it CT in HU?",) if least > AIR_HU else ()
     return Measured(
@@ -160,15 +173,17 @@ def _place_in_series(header: Header, series: Series) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
-def _volume(path: Path) -> tuple[VoxelVolume, Callable[[], Limits], float]:
-    """The last volume stays, since its slices are asked for one after the other."""
+def _volume(path: Path) -> Callable[[], tuple[VoxelVolume, Callable[[], Limits], float]]:
+    """The last volume stays, since its slices are asked for one after the other; so does its refusal."""
     from madclip_runtime.nifti import read_volume
 
-    volume = read_volume(path)
+    def read() -> tuple[VoxelVolume, Callable[[], Limits], float]:
+        volume = read_volume(path)
 
-    @lru_cache(maxsize=1)
-    def percentiles() -> Limits:
-        values: Numbers = volume.values
-        return limits_of(Window("percentile"), values, foreground(values), str(path))
+        def percentiles() -> Limits:
+            values: Numbers = volume.values
+            return limits_of(Window("percentile"), values, foreground(values), str(path))
 
-    return volume, percentiles, float(volume.values.min())
+        return volume, once(percentiles), float(volume.values.min())
+
+    return once(read)

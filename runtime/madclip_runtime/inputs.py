@@ -175,12 +175,11 @@ class Finder:
             yield from self._of(name if name != STDIN else f"./{name}")
 
     def _slices_of(self, path: Path, name: str, place: Path) -> Iterator[Job]:
-        from madclip_runtime.frames import nifti_frame
-        from madclip_runtime.nifti import slice_count
+        from madclip_runtime.frames import nifti_frame, nifti_slices
 
         axis = self._slices.axis
         try:
-            chosen = self._slices.of(slice_count(path, axis), name)
+            chosen = self._slices.of(nifti_slices(path, axis), name)
         except InputRefused as error:
             yield self._refused(path, name, error)
             return
@@ -233,15 +232,27 @@ class Finder:
 def find_images(arguments: Sequence[str], out: Path) -> tuple[list[Job], int]:
     """Pictures only, all at once: files as given, folders searched through and sorted.
 
-    Returns the jobs and how many files in folders were left out. Raises: InputRefused where there is nothing.
+    Returns the jobs and how many files in folders were left out. Raises: InputRefused where a folder holds none.
     """
+    from madclip_runtime.imaging import SUFFIXES
+
     finder = Finder(out)
-    jobs = list(finder.jobs(arguments))
-    for job in jobs:
-        if job.refusal is not None:
-            raise job.refusal
-    pictures = [job for job in jobs if _is_picture(job.source) or str(job.source) in arguments]
-    return pictures, finder.skipped + len(jobs) - len(pictures)
+    found: list[Job] = []
+    skipped = 0
+    for argument in arguments:
+        path = Path(argument)
+        if not _is_folder(path):
+            found += finder.jobs([argument])
+            continue
+        plain = list(finder.plain_files(path))
+        pictures = [file for file in plain if _is_picture(file)]
+        if not pictures:
+            why = f"pictures end in {', '.join(sorted(SUFFIXES))}"
+            raise InputRefused(argument, "no image in this folder", why)
+        skipped += len(plain) - len(pictures)
+        for file in pictures:
+            found += finder.of_file(file, str(file), out / file.relative_to(path))
+    return found, skipped
 
 
 def listed(source: BinaryIO) -> Iterator[str]:

@@ -21,6 +21,8 @@ __all__ = ["SUFFIXES", "VoxelVolume", "open_volume", "read_volume", "slice_count
 
 SUFFIXES = (".nii.gz", ".nii")
 _MOST_VOXELS = 2**30
+_DEFLATE_MOST = 1032
+"""The most bytes that one byte of a gzip file can hold."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def open_volume(path: Path) -> Any:
 def read_volume(path: Path) -> VoxelVolume:
     """All voxels. Raises: InputRefused."""
     image, nibabel = open_volume(path), _nibabel(path)
+    _refuse_promises(path, image)
     try:
         turned = nibabel.as_closest_canonical(image)
         values = np.asanyarray(turned.dataobj)
@@ -95,6 +98,17 @@ def slice_spacing(spacing_mm: tuple[float, float, float], axis: int) -> tuple[fl
     """mm between the rows and between the columns of a slice."""
     columns, rows = (size for other, size in enumerate(spacing_mm) if other != axis)
     return rows, columns
+
+
+def _refuse_promises(path: Path, image: Any) -> None:
+    """A header may promise voxels that the file can't hold; the library would take memory for them first."""
+    try:
+        held = path.stat().st_size * (_DEFLATE_MOST if path.name.lower().endswith(".gz") else 1)
+        promised = int(image.dataobj.offset) + int(np.prod(image.shape)) * int(image.dataobj.dtype.itemsize)
+    except (OSError, AttributeError, TypeError, ValueError) as error:
+        raise InputRefused(str(path), f"no NIfTI volume ({str(error)[:160]})") from None
+    if promised > held:
+        raise InputRefused(str(path), f"damaged (its header promises {promised:,} bytes, more than it can hold)")
 
 
 def _display(header: Any) -> tuple[float, float] | None:
