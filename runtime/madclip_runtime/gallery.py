@@ -55,7 +55,8 @@ class Gallery:
             f'<button class="card" data-decision="{result.decision}" aria-label="{name}, {head}, {label}">'
             f'<img class="thumb" alt="" src="{_picture(Image.fromarray(result.image), _THUMBNAIL)}">'
             f'<span class="bar"><i style="width:{100 * min(max(result.score, 0), 1):.1f}%"></i></span>'
-            f'<b>{label}</b><span class="name">{name}</span><span class="head">{head}</span>'
+            f'<b>{label}</b><span class="name" title="{name}">{_last(result.file)}</span>'
+            f'<span class="head">{head}</span>'
             f'<template><img alt="{name}: the image and its heat map" '
             f'src="{_picture(Image.fromarray(draw_overlay(result)), _OVERLAY)}">'
             f"<p>{name} · {head} · score {result.score:.4f} {result.decision}{at}</p></template></button>\n",
@@ -67,7 +68,7 @@ class Gallery:
             -1.0,
             "refused",
             f'<button class="card" data-decision="refused" aria-label="{html.escape(name)}, refused">'
-            f'<span class="thumb none">refused</span><b>refused</b><span class="name">{html.escape(name)}</span>'
+            f'<span class="thumb none">refused</span><b>refused</b><span class="name">{_last(name)}</span>'
             f"<template><p>{html.escape(line)}</p></template></button>\n",
         )
 
@@ -102,6 +103,11 @@ class Gallery:
         filters = f'<button class="filter" data-show="" aria-pressed="true">all {total}</button>{buttons}'
         notices = " · ".join(html.escape(text) for text in self._titles or ["research use, not a medical device"])
         return HEAD.replace("DIGEST", digest).replace("FILTERS", filters).replace("NOTICES", notices)
+
+
+def _last(name: str) -> str:
+    """The last part of a path: the start of a long one says little on a narrow card."""
+    return html.escape(name.rpartition("/")[2] or name)
 
 
 def _picture(image: Image.Image, most: tuple[int, int]) -> str:

@@ -42,7 +42,7 @@ def _inputs(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--slices", metavar="A:B", help="of volumes: from A up to but not B, or one N (default: all)")
     group.add_argument(
-        "--window", metavar="W", help="for DICOM and NIfTI where the bundle names none: LOW,HIGH, percentile, brain, …"
+        "--window", metavar="W", help="for DICOM, NIfTI where the bundle names none: =LOW,HIGH, percentile, brain, …"
     )
 
 

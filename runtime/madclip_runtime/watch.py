@@ -52,15 +52,13 @@ class Watch:
         try:
             self._journal = path.open("a+b")
             _lock(self._journal, path)
-            self._journal.seek(0)
-            place = finished = 0
-            for line in self._journal:
-                place += len(line)
-                if line.endswith(b"\n") and self._remember(line):
-                    finished = place
-            self._journal.truncate(finished)
+            self._learn(self._journal)
         except OSError as error:
+            self.__exit__()
             raise OutputNotWritten(str(path), error.strerror or str(error), "check the folder") from None
+        except UsageError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,6 +107,15 @@ class Watch:
             os.fsync(self._journal.fileno())
         except OSError as error:
             raise OutputNotWritten(str(self._out / JOURNAL), error.strerror or str(error), "check its space") from None
+
+    def _learn(self, journal: IO[bytes]) -> None:
+        journal.seek(0)
+        place = finished = 0
+        for line in journal:
+            place += len(line)
+            if line.endswith(b"\n") and self._remember(line):
+                finished = place
+        journal.truncate(finished)
 
     def _remember(self, line: bytes) -> bool:
         """Learn one line; whether a file ends with it."""
