@@ -39,22 +39,25 @@ def start(bundle: Bundle, cache: Cache | None, tell: Callable[[str], None]) -> O
     require_provider(runtime, "tensorrt", TENSORRT, _GET_IT)
     if hasattr(runtime, "preload_dlls"):
         runtime.preload_dlls()
-    made: list[OrtEngine] = []
 
-    def build(folder: Path) -> None:
-        made.append(_engine(runtime, bundle, folder))
+    def build(folder: Path) -> OrtEngine:
+        engine = _engine(runtime, bundle, folder)
         size = bundle.manifest.input.size
-        made[0].run(np.zeros((1, size, size, 3), dtype=np.uint8))  # the provider builds at the first call
+        engine.run(np.zeros((1, size, size, 3), dtype=np.uint8))  # the provider builds at the first call
         if not list(folder.glob("*.engine")):
             raise EngineRefused("tensorrt", "TensorRT took no part of the graph", "use --engine cuda")
+        return engine
 
     if cache is None:
         tell("building the TensorRT engine, which is not kept (--no-cache); this takes minutes")
         # Left to the system's own cleaning: the session reads from it as long as this process lives.
-        build(Path(tempfile.mkdtemp(prefix="madclip-trt-")))
-        return made[0]
-    folder = cache.entry("ort-tensorrt", _key(runtime, bundle), build, tell)
-    return made[0] if made else _engine(runtime, bundle, folder)
+        return build(Path(tempfile.mkdtemp(prefix="madclip-trt-")))
+
+    def build_and_let_go(folder: Path) -> None:
+        build(folder)  # the library writes its timing cache when the session goes
+
+    # Opened again from where it is kept: the session that built it knows only the folder it was built in.
+    return _engine(runtime, bundle, cache.entry("ort-tensorrt", _key(runtime, bundle), build_and_let_go, tell))
 
 
 def _engine(runtime: Any, bundle: Bundle, folder: Path) -> OrtEngine:
