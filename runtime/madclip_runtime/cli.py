@@ -42,7 +42,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
         return examine(arguments, emit)
     if arguments.selftest:
-        from madclip_runtime.selftest import run_selftest
+        from madclip_runtime.replay import run_selftest
 
         return run_selftest(arguments, emit, talk)
     from madclip_runtime.run import run_images

@@ -32,7 +32,7 @@ _PLAN = "model.plan"
 class NativeEngine:
     """A deserialised plan with its buffers."""
 
-    def __init__(self, bundle: Bundle, library: Any, plan: bytes, cuda: Cuda, info: EngineInfo) -> None:
+    def __init__(self, bundle: Bundle, library: Any, plan: bytes | memoryview, cuda: Cuda, info: EngineInfo) -> None:
         """Raises: EngineRefused where this machine will not have the plan, or its ends are not the bundle's."""
         self._info, self._cuda = info, cuda
         self._size = bundle.manifest.input.size
@@ -116,7 +116,7 @@ def start_native(
     return NativeEngine(bundle, library, plan.read_bytes(), cuda, info)
 
 
-def build_plan(name: str, library: Any, bundle: Bundle) -> bytes:
+def build_plan(name: str, library: Any, bundle: Bundle) -> memoryview:
     """The graph as a plan for this machine, batches of 1 to GPU_BATCH. Raises: EngineRefused."""
     logger = library.Logger(library.Logger.ERROR)
     builder = library.Builder(logger)
@@ -134,7 +134,7 @@ def build_plan(name: str, library: Any, bundle: Bundle) -> bytes:
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineRefused(name, "no plan could be built", "see madclip-run --doctor")
-    return bytes(plan)
+    return memoryview(plan)  # the library's own memory: a plan may be as large as the box has left
 
 
 def _strongly_typed(library: Any) -> int:
