@@ -15,6 +15,8 @@ import os
 import secrets
 import shutil
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ ENVIRONMENT = "MADCLIP_CACHE"
 _ENTRY = "entry.json"
 _BUILDING = ".building-"
 _GB = 10**9
+_BEAT_S = 10.0
 Say = Callable[[str], None]
 Key = dict[str, str]
 
@@ -57,7 +60,8 @@ class Cache:
                     return path
                 tell(f"building {kind} for this machine, once: {why}")
                 shutil.rmtree(path, ignore_errors=True)
-                self._build(path, key, build)
+                with _heartbeat(kind, tell):
+                    self._build(path, key, build)
                 self._make_room(path, tell)
         except OSError as error:
             raise OutputNotWritten(
@@ -129,6 +133,24 @@ class Cache:
                 tell("another process is building the same for this machine; waiting for it")
                 lock(file.fileno())
             yield
+
+
+@contextlib.contextmanager
+def _heartbeat(kind: str, tell: Say) -> Iterator[None]:
+    """A line now and then, so that nobody takes a build of minutes for a hang."""
+    start, ended = time.monotonic(), threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(_BEAT_S):
+            tell(f"still building {kind}, {time.monotonic() - start:.0f} s so far")
+
+    thread = threading.Thread(target=beat, name="madclip-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def open_cache(folder: str | None, limit_gb: float, tell: Say) -> Cache | None:

@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from types import FrameType
 
@@ -47,7 +48,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return run_selftest(arguments, emit, talk)
     from madclip_runtime.run import run_images
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+        signal.signal(signal.SIGTERM, _interrupt)
     return run_images(arguments, emit, talk)
 
 

@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from madclip_runtime.errors import InputRefused, UsageError
+from madclip_runtime.naming import OUTPUTS, Names, stem_of
 
 if TYPE_CHECKING:
     from madclip_runtime.dicom import Header
     from madclip_runtime.dicom_series import Series
     from madclip_runtime.frames import Frame
 
-__all__ = ["STDIN", "Finder", "Job", "Names", "SliceChoice", "find_images", "listed"]
+__all__ = ["STDIN", "Finder", "Job", "SliceChoice", "find_images", "listed"]
 
 STDIN = "-"
-OUTPUTS = (".overlay.png", ".map.png", ".map.npy", ".mask.png")
-_LONGEST_STEM = 180
-"""Bytes; with a number, a head's name and an ending it stays under the 255 a file name may have."""
 _LONGEST_LIST_LINE = 64 * 2**10
 
 
@@ -79,29 +77,6 @@ class SliceChoice:
         return chosen
 
 
-class Names:
-    """Output stems, no two alike: two images of one name (a.png and a.jpg, or from two folders) never share one."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def free(self, stem: Path) -> Path:
-        """`stem`, or `stem-2`, `stem-3`, …; letter case does not tell two apart, as on some file systems."""
-        name = stem.name
-        if len(os.fsencode(name)) > _LONGEST_STEM:
-            name = os.fsencode(name)[:_LONGEST_STEM].decode(errors="ignore")
-        candidate, count = stem.with_name(name), 1
-        while str(candidate).casefold() in self._taken:
-            count += 1
-            candidate = stem.with_name(f"{name}-{count}")
-        self.take(candidate)
-        return candidate
-
-    def take(self, stem: Path) -> None:
-        """Mark a stem that an earlier run has used."""
-        self._taken.add(str(stem).casefold())
-
-
 class Finder:
     """Turns arguments into jobs, one by one. skipped: plain files in folders that were left out for what they are."""
 
@@ -150,7 +125,7 @@ class Finder:
         else:
             from madclip_runtime.frames import read_frame
 
-            yield self._job(path, name, _stem(place), partial(read_frame, path, name))
+            yield self._job(path, name, stem_of(place), partial(read_frame, path, name))
 
     def _job(self, source: Path, name: str, stem: Path, load: Callable[[], Frame]) -> Job:
         return Job(source, name, self._names.free(stem), load)
@@ -184,7 +159,7 @@ class Finder:
             yield self._refused(path, name, error)
             return
         for index in chosen:
-            stem = _stem(place)
+            stem = stem_of(place)
             numbered = stem.with_name(f"{stem.name}.axis{axis}-{index:04d}")
             load = partial(nifti_frame, path, axis, index)
             yield self._job(path, f"{name}[axis={axis},slice={index}]", numbered, load)
@@ -225,7 +200,7 @@ class Finder:
                 for item in series.files:
                     from madclip_runtime.frames import dicom_frame
 
-                    stem = _stem(self._out / item.path.relative_to(folder))
+                    stem = stem_of(self._out / item.path.relative_to(folder))
                     yield self._job(item.path, str(item.path), stem, partial(dicom_frame, item, series))
 
 
@@ -314,17 +289,6 @@ def _is_picture(path: Path) -> bool:
 
 def _is_volume(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
-
-
-def _stem(path: Path) -> Path:
-    """The path without an image's ending; a DICOM file's name may be a UID, and its last part is no ending."""
-    from madclip_runtime.imaging import SUFFIXES
-
-    lower = path.name.lower()
-    for suffix in (".nii.gz", ".nii", ".dcm", *SUFFIXES):
-        if lower.endswith(suffix) and len(lower) > len(suffix):
-            return path.with_name(path.name[: -len(suffix)])
-    return path
 
 
 def _ours_in(folder: Path, out: Path) -> Callable[[Path], bool]:

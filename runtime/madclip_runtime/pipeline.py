@@ -23,7 +23,7 @@ __all__ = ["Done", "run_pipeline"]
 _AHEAD = 4
 """Frames that may wait between two stages."""
 _MOST_BYTES = 256 * 2**20
-"""Pixels that may wait for the engine; one frame larger than this still goes through, alone."""
+"""Pixels that may wait between two stages; one frame larger than this still goes through, alone."""
 T = TypeVar("T")
 
 
@@ -34,6 +34,11 @@ class Done:
     job: Job
     results: tuple[Result, ...] = ()
     refusal: InputRefused | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its pixels and maps."""
+        return sum(result.image.nbytes + result.model_map.nbytes for result in self.results)
 
 
 class _Stopped(Exception):
@@ -111,7 +116,7 @@ def run_pipeline(jobs: Iterable[Job], detector: Detector, write: Callable[[Done]
     Raises: whatever a stage raises; InputRefused alone goes on to `write`. What is finished is written before that.
     """
     ready: _Channel[_Ready] = _Channel(max(_AHEAD, batch), lambda item: item.size_bytes)
-    done: _Channel[Done] = _Channel()
+    done: _Channel[Done] = _Channel(weight=lambda item: item.size_bytes)
     faults: list[BaseException] = []
     channels = (ready, done)
     reader = _thread("decode", lambda: _read(jobs, detector, ready), faults, channels)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from madclip_runtime.errors import EXIT_OK, InputRefused, UsageError, one_line
 
@@ -135,6 +136,7 @@ class _Teller:
             not arguments.no_overlay, arguments.map, arguments.mask, arguments.as_stored
         )
         self._watch = watch
+        self._count = Counter(sys.stderr) if not sys.stdout.isatty() and sys.stderr.isatty() else None
         self._table: Table | None = None
         self._gallery: Gallery | None = None
         if arguments.csv is not None:
@@ -148,6 +150,8 @@ class _Teller:
 
     def __call__(self, done: Done) -> None:
         """One job's end. Raises: OutputNotWritten."""
+        if self._count is not None:
+            self._count.step()
         if done.refusal is not None:
             self._refused(done.job, done.refusal)
             return
@@ -161,6 +165,8 @@ class _Teller:
 
     def finish(self) -> None:
         """What is written at the end. Raises: OutputNotWritten."""
+        if self._count is not None:
+            self._count.clear()
         if self._table is not None:
             self._table.write()
         if self._gallery is not None:
@@ -191,6 +197,28 @@ class _Teller:
         if self._as_json:
             self._emit(json.dumps(line))
         self._talk(f"refused {error.line()}")
+
+
+class Counter:
+    """How far a run is, on a terminal whose stdout goes elsewhere; how much there is to do is not known beforehand."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        self._terminal, self._done, self._start, self._shown = terminal, 0, time.monotonic(), 0.0
+
+    def step(self) -> None:
+        """One more; shown ten times a second at most."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._shown >= 0.1:
+            self._shown = now
+            rate = self._done / max(now - self._start, 1e-3)
+            self._terminal.write(f"\r{self._done} done, {rate:.1f} a second\x1b[K")
+            self._terminal.flush()
+
+    def clear(self) -> None:
+        """Leave the line empty."""
+        self._terminal.write("\r\x1b[K")
+        self._terminal.flush()
 
 
 def _text(result: Result, overlay: object, several: bool) -> str:

@@ -262,6 +262,20 @@ def test_a_strangers_bundle_can_not_colour_the_terminal(tiny_bundle: Path, capsy
     assert (stdout + stderr).replace("\n", "").isprintable()
 
 
+def test_a_terminal_is_told_how_far_a_run_is() -> None:
+    import io
+
+    from madclip_runtime.run import Counter
+
+    terminal = io.StringIO()
+    counter = Counter(terminal)
+    for _ in range(500):
+        counter.step()
+    counter.clear()
+    assert terminal.getvalue().startswith("\r1 done, ") and terminal.getvalue().endswith("\r\x1b[K")
+    assert terminal.getvalue().count("done") < 100
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])

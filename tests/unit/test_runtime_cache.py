@@ -85,6 +85,25 @@ def test_a_build_that_fails_leaves_nothing(cache: Cache) -> None:
     cache.entry("kind", KEY, maker(), lambda _: None)
 
 
+def test_a_long_build_is_heard_of(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    monkeypatch.setattr(cache_module, "_BEAT_S", 0.01)
+    heard, said = threading.Event(), []
+
+    def tell(line: str) -> None:
+        said.append(line)
+        if len(said) > 2:
+            heard.set()
+
+    def build(folder: Path) -> None:
+        assert heard.wait(timeout=20)
+        (folder / "model").touch()
+
+    cache.entry("kind", KEY, build, tell)
+    assert said[1].startswith("still building kind, ")
+
+
 def test_what_a_killed_builder_left_is_swept_and_a_living_ones_is_not(cache: Cache) -> None:
     dead, alive = cache.folder / ".building-999999999-x", cache.folder / f".building-{os.getpid()}-x"
     for folder in (dead, alive):

@@ -13,7 +13,8 @@ from image_files import noise, saved
 
 from madclip_runtime.errors import InputRefused
 from madclip_runtime.imaging import DecodedImage
-from madclip_runtime.inputs import Finder, Names, listed
+from madclip_runtime.inputs import Finder, listed
+from madclip_runtime.naming import Names
 
 
 def test_a_list_is_divided_by_lines_or_by_nul() -> None:
