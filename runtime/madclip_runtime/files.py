@@ -35,13 +35,13 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """
     hidden = path.with_name(f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        with _unnamed(path.parent, hidden) as (file, give_name):
+        with _unnamed(path.parent, hidden) as (file, named):
             yield file
             file.flush()
+            os.chmod(file.fileno() if os.chmod in os.supports_fd else hidden, 0o666 & ~_umask())  # noqa: PTH101
             os.fsync(file.fileno())
-            give_name()
-            hidden.chmod(0o666 & ~_umask())
-            hidden.replace(path)
+            if not named(path):
+                hidden.replace(path)
     except OSError as error:
         raise OutputNotWritten(str(path), error.strerror or str(error), "check the folder and its space") from None
     finally:
@@ -50,17 +50,28 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _unnamed(folder: Path, hidden: Path) -> Iterator[tuple[BinaryIO, Callable[[], None]]]:
-    """A new file in `folder`, and what gives it the name `hidden`; where the system needs one, it has that at once."""
+def _unnamed(folder: Path, hidden: Path) -> Iterator[tuple[BinaryIO, Callable[[Path], bool]]]:
+    """A new file in `folder`, and what gives it its name: True where it has that now, False where it is `hidden`.
+
+    On Linux the file has no name until then; a name that is taken can only be replaced by another name.
+    """
     try:
         handle = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
     except (AttributeError, OSError):  # another system, or a file system without unnamed files
         with hidden.open("xb") as file:
-            yield file, lambda: None
+            yield file, lambda _: False
         return
-    with os.fdopen(handle, "w+b") as file:
-        # Any folder handle makes Python call linkat, which follows the link in /proc to the file itself.
-        yield file, lambda: os.link(f"/proc/self/fd/{file.fileno()}", hidden, src_dir_fd=file.fileno())
+    with os.fdopen(handle, "w+b") as unnamed:
+
+        def named(path: Path) -> bool:
+            for name in (path, hidden):
+                # Any folder handle makes Python call linkat, which follows the link in /proc to the file itself.
+                with contextlib.suppress(FileExistsError):
+                    os.link(f"/proc/self/fd/{unnamed.fileno()}", name, src_dir_fd=unnamed.fileno())
+                    return name == path
+            raise FileExistsError(f"{hidden} is there already")
+
+        yield unnamed, named
 
 
 def make_folder(path: Path) -> None:
