@@ -69,16 +69,24 @@ def _outline(picture: npt.NDArray[np.uint8], region: npt.NDArray[np.bool_]) -> N
 
 
 def _caption(result: Result, width: int) -> npt.NDArray[np.uint8]:
+    ran = f"{result.bundle} · {result.engine} {result.precision}"
+    canvas = _same_on_all(width, ran, "; ".join(result.notices), _legend(result)).copy()
+    draw = ImageDraw.Draw(canvas)
+    draw.text((12, 8), f"{result.decision}   score {result.score:.3f}", fill=_INK, font=_font(20))
+    _score_bar(draw, result, width)
+    return np.array(canvas)
+
+
+@lru_cache(maxsize=8)
+def _same_on_all(width: int, ran: str, notices: str, legend: str) -> Image.Image:
+    """The lines that every overlay of a run has; drawing text is most of what an overlay costs."""
     canvas = Image.new("RGB", (width, _BAR), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    large, small = _font(20), _font(13)
-    draw.text((12, 8), f"{result.decision}   score {result.score:.3f}", fill=_INK, font=large)
-    _score_bar(draw, result, width)
-    ran = f"{result.bundle} · {result.engine} {result.precision}"
+    small = _font(13)
     draw.text((12, 64), _fit(ran, small, width - 24), fill=_GREY, font=small)
-    draw.text((12, 82), _fit("; ".join(result.notices), small, width - 24), fill=_INK, font=small)
-    draw.text((12, 99), _fit(_legend(result), small, width - 24), fill=_GREY, font=small)
-    return np.array(canvas)
+    draw.text((12, 82), _fit(notices, small, width - 24), fill=_INK, font=small)
+    draw.text((12, 99), _fit(legend, small, width - 24), fill=_GREY, font=small)
+    return canvas
 
 
 @lru_cache(maxsize=2)

@@ -62,9 +62,11 @@ def test_generated_bad_files(tiny_bundle: Path, tmp_path: Path) -> None:
     lines, talk, code, peak = _run(tiny_bundle, files, tmp_path / "out", 2 * len(files))
     _check(lines, talk, files)
     assert code == 3 and len(files) > 180
-    # 60 megapixels are within the limit, and as RGB, windowed and drawn they take four times their 180 MB
-    assert peak - baseline < 1000, f"{peak} MB, {baseline} MB for one small image"
     assert not [path for path in (tmp_path / "out").rglob("*") if path.name.endswith(".part")]
+    if not peak:
+        pytest.skip("peaks of memory are read from /proc: the limit was NOT checked")
+    # 60 megapixels are within the limit, and as RGB, resized and drawn they take a few times their 180 MB
+    assert peak - baseline < 1000, f"{peak} MB, {baseline} MB for one small image"
 
 
 @pytest.mark.shared
@@ -106,8 +108,3 @@ def test_a_cut_jpeg_right_after_a_good_one_is_refused_100_times_of_100(tiny_bund
     lines, *_ = _run(tiny_bundle, files, tmp_path / "out", 120)
     assert [("refused" in line) for line in lines] == [False, True] * 100
     assert len({line["score"] for line in lines if "score" in line}) == 1
-
-
-def test_memory_is_what_is_measured_here() -> None:
-    if not Path("/proc/self/status").exists():
-        pytest.skip("peaks of memory are read from /proc: the limits above were NOT checked")

@@ -106,10 +106,3 @@ def test_mutated_graphs_are_read_or_malformed(tiny: ModuleType, draw: st.DataObj
         path.write_bytes(bytes(mutated[: draw.draw(st.integers(1, len(model)))]))
         with contextlib.suppress(MalformedGraph):
             assert all(isinstance(place, str) for place in external_places(path))
-
-
-@pytest.mark.parametrize("places", [["a"], ["x/../y", "\udcff"]])
-def test_what_onnx_itself_would_follow_is_found(tmp_path: Path, places: list[str]) -> None:
-    tensors = [external(str(k), place) for k, place in enumerate(places) if place.isprintable()]
-    found = external_places(written(tmp_path, helper.make_model(graph(*tensors))))
-    assert found == {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
