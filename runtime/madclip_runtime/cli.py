@@ -20,7 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn every refusal into one line on stderr and its exit code."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
-    if not (arguments.images or arguments.list or arguments.watch or arguments.selftest or arguments.doctor):
+    inputs = arguments.images or arguments.list or arguments.watch
+    if inputs and (arguments.selftest or arguments.doctor):
+        parser.error("--selftest and --doctor take no images")
+    if not (inputs or arguments.selftest or arguments.doctor):
         parser.error("nothing to do: name an image or a folder, or --list, --watch, --selftest, --doctor")
     try:
         return _run(arguments)

@@ -79,6 +79,9 @@ def load_detector(arguments: argparse.Namespace, talk: Say) -> Detector:
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.list == "-" and "-" in arguments.images:
         raise UsageError("-", "stdin can't be the list and an image at once", "put the list into a file")
+    if arguments.watch is not None and (arguments.csv or arguments.gallery):
+        why = "tables and galleries are written at the end, and watching has none"
+        raise UsageError("--watch with --csv or --gallery", why, "read results.jsonl in --out")
     if arguments.batch < 1:
         raise UsageError(f"--batch {arguments.batch}", "must be at least 1")
 

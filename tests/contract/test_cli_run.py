@@ -167,7 +167,9 @@ def test_a_given_threshold_decides(tiny_bundle: Path, capsys: pytest.CaptureFixt
     assert "score 0.8000 normal (threshold 0.9000, given)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["--frobnicate", "a.png"], ["a.png", "--threshold", "high"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--frobnicate", "a.png"], ["a.png", "--threshold", "high"], ["a.png", "--doctor"]]
+)
 def test_a_wrong_call_leaves_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)

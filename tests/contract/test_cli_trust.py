@@ -170,6 +170,7 @@ def test_one_pass_for_all_heads_and_one_more_for_another_window(
         (["a.png", "--window", "wide"], "is no window"),
         (["--list", "none.txt"], "name a file of paths"),
         (["--watch", "none"], "no such folder"),
+        (["--watch", ".", "--csv", "t.csv"], "watching has none"),
         (["a.png", "--cache-limit", "-1"], "0 or more"),
     ],
 )
