@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 METADATA := pyproject.toml runtime/pyproject.toml export/pyproject.toml benchmarks/pyproject.toml constraints.txt
 DEMO   := demo-out
 
-.PHONY: venv demo test test-wheels lint bench clean
+.PHONY: venv demo test test-wheels lint bench wheelhouse clean
 
 venv: $(STAMP)
 
@@ -52,5 +52,13 @@ bench: $(DEMO)/phantoms-fp16.madclip
 $(DEMO)/phantoms-fp16.madclip:
 	$(MAKE) demo
 
+# A folder that installs the runtime on a machine without any network (docs/install.md). Made on the box's own kind of
+# machine: same Python, same processor.
+EXTRAS ?= cpu,dicom,nifti
+wheelhouse: venv
+	rm -rf wheelhouse
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check -c constraints.txt --wheel-dir wheelhouse "./runtime[$(EXTRAS)]"
+	@echo "copy wheelhouse/ to the box, then: pip install --no-index --find-links wheelhouse 'madclip-runtime[$(EXTRAS)]'"
+
 clean:
-	rm -rf $(DEMO) build dist
+	rm -rf $(DEMO) build dist wheelhouse

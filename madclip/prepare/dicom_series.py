@@ -6,7 +6,7 @@ is named by the SHA-256 of its bytes, which only someone who has the file can ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,26 +14,26 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from madclip.prepare.dicom import Header, Values, is_dicom, read_header, read_values
 from madclip.prepare.labels import Row, check_masks, inside, parse_label, read_mask, read_table
-from madclip.prepare.sample import Findings, Pixels, Plan, Planned
+from madclip.prepare.sample import Findings, Pixels, Plan, Planned, need
+from madclip_runtime.dicom import Header, Values, is_dicom, read_header, read_values
+from madclip_runtime.dicom_series import Series, group_series, shade
 from madclip_runtime.errors import InputRefused
 from madclip_runtime.files import sha256_of
-from madclip_runtime.window import Window, foreground, limits_of, to_grey
+from madclip_runtime.window import Window
 
 __all__ = ["plan_dicom"]
 
 _COLUMNS = ("file", "sop_uid", "series_uid", "label", "mask", "patient", "split")
-_SAMPLED = 4
-"""Every fourth row and column is enough for a series' percentiles."""
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """A file in its series. series: running number. slice: place in order. position: 0–1, None where unknown."""
+    """A file in its series. number: of that series. slice: place in order. position: 0–1, None where unknown."""
 
     header: Header
-    series: int
+    series: Series
+    number: int
     slice: int
     position: float | None
 
@@ -44,14 +44,15 @@ def plan_dicom(folders: Sequence[Path], labels: Path, masks: Path | None, window
     labels: CSV with `label` and one of `file`, `sop_uid`, `series_uid` (all of a series); may have `mask` (relative to
     `masks`, default the table's folder), `patient`, `split`. Files without a label only help to place the others.
     """
-    headers = _headers(folders, findings)
-    placed = [item for number, files in enumerate(_series(headers), 1) for item in _in_order(files, number)]
+    need("pydicom", "madclip prepare dicom")
+    series = group_series(_headers(folders, findings), _patient)
+    placed = [item for number, files in enumerate(series, 1) for item in _in_order(files, number)]
     rows = read_table(labels, _COLUMNS, ("label",), findings)
     samples = _label(placed, rows, masks or labels.parent, window, findings)
     if len(samples) < len(placed):
         findings.notes.append(f"{len(placed) - len(samples)} of {len(placed)} files have no usable label: left out")
     _note_nameless(placed, rows, findings)
-    options: dict[str, object] = {"series": len({p.series for p in placed}), "labels": labels.name}
+    options: dict[str, object] = {"series": len({p.number for p in placed}), "labels": labels.name}
     options |= {"window": window.name, "window_low_high": [window.low, window.high]}
     return Plan("dicom", tuple(samples), options)
 
@@ -76,28 +77,16 @@ def _headers(folders: Sequence[Path], findings: Findings) -> list[Header]:
     return list(found.values())
 
 
-def _series(headers: Iterable[Header]) -> list[list[Header]]:
-    """Files by series, or by folder where they name none, in order of first appearance."""
-    groups: dict[tuple[str, str], list[Header]] = {}
-    for header in headers:
-        key = header.series or str(header.path.parent)
-        groups.setdefault((_patient(header), key), []).append(header)
-    return list(groups.values())
-
-
-def _in_order(files: list[Header], series: int) -> list[_Placed]:
-    """Sorted along the normal where all have a place on one normal; else as found, with no position."""
-    known = all(item.place is not None for item in files) and len({item.axis for item in files}) == 1
-    if known:
-        files = sorted(files, key=lambda item: (item.place or 0.0, item.name))
-    last = len(files) - 1
-    return [_Placed(item, series, k, k / last if known and last else None) for k, item in enumerate(files)]
+def _in_order(series: Series, number: int) -> list[_Placed]:
+    last = len(series.files) - 1
+    known = series.placed and last > 0
+    return [_Placed(item, series, number, k, k / last if known else None) for k, item in enumerate(series.files)]
 
 
 def _label(placed: list[_Placed], rows: list[Row], masks: Path, window: Window, findings: Findings) -> list[Planned]:
     """One sample for each file that a row names, in order of series and slice."""
     chosen: dict[int, tuple[Row, Planned]] = {}
-    limits = _Limits(window, placed)
+    limits = _Limits(window)
     for row in rows:
         with findings.catching():
             abnormal = parse_label(row, findings)
@@ -138,7 +127,7 @@ def _planned(item: _Placed, row: Row, abnormal: bool, mask: Path | None, limits:
     return Planned(
         abnormal=abnormal,
         patient=f"table {row.get('patient')}" if row.get("patient") else _patient(item.header),
-        source=f"series{item.series:03d}[{','.join([*where, f'sha256={digest}'])}]",
+        source=f"series{item.number:03d}[{','.join([*where, f'sha256={digest}'])}]",
         load=partial(_load, item, abnormal, mask, limits),
         split=row.split,
         position=item.position,
@@ -154,20 +143,14 @@ def _load(item: _Placed, abnormal: bool, mask_path: Path | None, limits: _Limits
 
 
 class _Limits:
-    """Black and white for each file; percentiles are taken once over a whole series, so that its slices match."""
+    """Black and white for each file."""
 
-    def __init__(self, window: Window, placed: list[_Placed]) -> None:
+    def __init__(self, window: Window) -> None:
         self.window = window
-        self._placed = placed
-        self._of_series: dict[int, tuple[float, float]] = {}
 
     def grey(self, item: _Placed, values: Values) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         """uint8 [H, W]: windowed, MONOCHROME1 turned over, padding black."""
-        low, high = self._of(item, values)
-        image = to_grey(values.values, low, high)
-        image = np.uint8(255) - image if values.inverted else image
-        image[values.padded] = 0
-        return image
+        return shade(values, *self._of(item, values))
 
     def _of(self, item: _Placed, values: Values) -> tuple[float, float]:
         name = item.header.name
@@ -180,20 +163,7 @@ class _Limits:
             return values.window
         if self.window.low is not None and self.window.high is not None:
             return self.window.low, self.window.high
-        if item.series not in self._of_series:
-            self._of_series[item.series] = self._percentiles(item.series, name)
-        return self._of_series[item.series]
-
-    def _percentiles(self, series: int, name: str) -> tuple[float, float]:
-        parts = []
-        for item in self._placed:
-            if item.series == series:
-                values = read_values(item.header)
-                parts.append(values.values[::_SAMPLED, ::_SAMPLED][~values.padded[::_SAMPLED, ::_SAMPLED]])
-        together = np.concatenate(parts)
-        if not together.size:
-            raise InputRefused(name, "its series holds nothing but padding")
-        return limits_of(self.window, together, foreground(together), name)
+        return item.series.percentiles
 
 
 def _patient(header: Header) -> str:

@@ -1,8 +1,4 @@
-"""NIfTI volumes with label maps → slices, upright as radiologists look at them.
-
-Volumes are turned, never resampled: to the nearest of the patient's axes (right, anterior, superior), by their affine.
-Rows and columns keep the file's spacing. What this module does not know: NIfTI files with more than three axes.
-"""
+"""NIfTI volumes with label maps → slices. The voxels are read, and the slices turned upright, by the runtime."""
 
 from __future__ import annotations
 
@@ -16,14 +12,13 @@ import numpy.typing as npt
 
 from madclip.prepare.sample import Bools, Findings, Floats, Pixels
 from madclip.prepare.slices import Integers
-from madclip_runtime.errors import InputRefused, UsageError
+from madclip_runtime.errors import InputRefused
 from madclip_runtime.imaging import MIN_SIDE
+from madclip_runtime.nifti import SUFFIXES, open_volume, read_volume, upright
 from madclip_runtime.window import AIR_HU, Window, foreground, limits_of, to_grey
 
 __all__ = ["Scan", "Volume", "find_pairs", "scan", "slice_pixels"]
 
-_MOST_VOXELS = 2**30
-_SUFFIXES = (".nii.gz", ".nii")
 _LOPSIDED = 1.25
 
 
@@ -65,7 +60,8 @@ def find_pairs(images: Path, labels: Path, lesions: tuple[int, ...], findings: F
 
 def scan(volume: Volume, axis: int, window: Window, findings: Findings) -> Scan:
     """Read a volume and its labels once, to choose slices. Raises: InputRefused."""
-    values, spacing = _read(volume.image)
+    read = read_volume(volume.image)
+    values, spacing = read.values, read.spacing_mm
     lesion = _read_lesion(volume)
     if lesion.shape != values.shape:
         raise InputRefused(str(volume.labels), f"has {lesion.shape} voxels, its volume {values.shape}")
@@ -83,23 +79,15 @@ def scan(volume: Volume, axis: int, window: Window, findings: Findings) -> Scan:
 
 
 def slice_pixels(volume: Volume, axis: int, index: int, low: float, high: float) -> Pixels:
-    """One slice in canonical axes: axis 0 sagittal, 1 coronal, 2 axial; index from left, posterior or inferior.
-
-    Rows run down the body or to the back, columns to the patient's left (sagittal: to the back), as on a
-    radiologist's screen and in DICOM.
-    """
+    """One slice in canonical axes: axis 0 sagittal, 1 coronal, 2 axial; upright, see `madclip_runtime.nifti`."""
     values, lesion = _loaded(volume)
-    return Pixels(to_grey(_upright(values, axis, index), low, high), _upright(lesion, axis, index))
-
-
-def _upright(values: npt.NDArray[Any], axis: int, index: int) -> npt.NDArray[Any]:
-    return np.take(values, index, axis=axis)[::-1, ::-1].T
+    return Pixels(to_grey(upright(values, axis, index), low, high), upright(lesion, axis, index))
 
 
 def _volumes(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputRefused(str(folder), "no such folder", "give a folder of .nii or .nii.gz files")
-    files = sorted(p for p in folder.rglob("*") if p.name.lower().endswith(_SUFFIXES) and p.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.name.lower().endswith(SUFFIXES) and p.is_file())
     if not files:
         raise InputRefused(str(folder), "no .nii or .nii.gz files there")
     return {_stem(path.relative_to(folder).as_posix()): path for path in files}
@@ -107,53 +95,19 @@ def _volumes(folder: Path) -> dict[str, Path]:
 
 def _stem(name: str) -> str:
     lower = name.lower()
-    return name[: -len(next(suffix for suffix in _SUFFIXES if lower.endswith(suffix)))]
+    return name[: -len(next(suffix for suffix in SUFFIXES if lower.endswith(suffix)))]
 
 
 @lru_cache(maxsize=1)
 def _loaded(volume: Volume) -> tuple[npt.NDArray[Any], Bools]:
     """The last volume stays in memory, since its slices are asked for one after the other."""
-    return _read(volume.image)[0], _read_lesion(volume)
-
-
-def _read(path: Path) -> tuple[npt.NDArray[Any], tuple[float, ...]]:
-    """Values [X, Y, Z] to the right, anterior, superior, in the file's unit, and the spacing in mm."""
-    image, nibabel = _open(path), _nibabel()
-    try:
-        turned = nibabel.as_closest_canonical(image)
-        values = np.asanyarray(turned.dataobj)
-    except Exception as error:  # a damaged file may raise anything; here it becomes one named refusal
-        raise InputRefused(str(path), f"damaged ({str(error)[:160] or type(error).__name__})") from None
-    values = values.reshape(values.shape[:3])
-    if values.dtype.kind not in "iuf":
-        raise InputRefused(str(path), f"holds {values.dtype} values, which are not measured ones")
-    if not bool(np.isfinite(values).all()):
-        raise InputRefused(str(path), "holds values that are not finite (NaN or infinite)", "replace them")
-    values = values.astype(np.float32) if values.dtype == np.float64 else values
-    return values, tuple(float(size) for size in turned.header.get_zooms()[:3])
-
-
-def _open(path: Path) -> Any:
-    """The header, checked before voxels are read."""
-    nibabel = _nibabel()
-    try:
-        image = nibabel.load(path)
-        shape = tuple(int(size) for size in image.shape)
-    except Exception as error:
-        raise InputRefused(str(path), f"no NIfTI volume ({str(error)[:160] or type(error).__name__})") from None
-    if len(shape) < 3 or any(size != 1 for size in shape[3:]) or min(shape) < 1:
-        raise InputRefused(str(path), f"has the shape {shape}, not three axes", "save one volume to a file")
-    if np.prod(shape, dtype=np.int64) > _MOST_VOXELS:
-        raise InputRefused(str(path), f"over the limit of {_MOST_VOXELS:,} voxels", "crop it")
-    if image.affine is None or not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
-        raise InputRefused(str(path), "its affine is no orientation in space", "repair its header")
-    return image
+    return read_volume(volume.image).values, _read_lesion(volume)
 
 
 def _read_lesion(volume: Volume) -> Bools:
     """Where the label map is a lesion label; labels stored as floats must lie within 0.01 of a whole number."""
     _refuse_elsewhere(volume)
-    values = _read(volume.labels)[0]
+    values = read_volume(volume.labels).values
     whole = np.rint(values)
     if bool((np.abs(values - whole) > 0.01).any()) or float(whole.min()) < 0:
         raise InputRefused(str(volume.labels), "is no label map: it holds values that are not whole numbers from 0")
@@ -162,19 +116,9 @@ def _read_lesion(volume: Volume) -> Bools:
 
 def _refuse_elsewhere(volume: Volume) -> None:
     """Volume and label map must lie on one grid, to half a voxel at every corner: masks are laid over by number."""
-    one, other = _open(volume.image), _open(volume.labels)
+    one, other = open_volume(volume.image), open_volume(volume.labels)
     apart = np.abs(one.affine - other.affine)[:3]
     furthest_mm = float((apart @ np.array([*one.shape[:3], 1.0])).max())
     if furthest_mm > 0.5 * float(np.linalg.norm(one.affine[:3, :3], axis=0).min()):
         why = f"lies up to {furthest_mm:.1f} mm away from its volume (their affines differ)"
         raise InputRefused(str(volume.labels), why, "resample it to the volume's grid")
-
-
-def _nibabel() -> Any:
-    try:
-        import nibabel
-    except ImportError:
-        raise UsageError(
-            "madclip prepare nifti", "nibabel is not installed", 'pip install "madclip[prepare]"'
-        ) from None
-    return nibabel

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from madclip_runtime.errors import InputRefused
+from madclip_runtime.errors import InputRefused, UsageError
+from madclip_runtime.window import Bools
 
-__all__ = ["Bools", "Findings", "Floats", "Pixels", "Plan", "Planned"]
+__all__ = ["Bools", "Findings", "Floats", "Pixels", "Plan", "Planned", "need"]
 
-Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 _LONGEST_LIST = 4800
 """Characters of one refusal; a terminal line longer than that is cut by the error itself."""
@@ -86,3 +86,11 @@ class Findings:
         text = "; ".join(listed) + (f"; and {more} more" if more else "")
         count = f"{len(self.faults)} fault" + ("s" if len(self.faults) > 1 else "")
         raise InputRefused(f"{what}, {count}", text, "nothing was written")
+
+
+def need(library: str, command: str) -> None:
+    """Raises: UsageError with the pip line where a library of the [prepare] extra is missing."""
+    try:
+        __import__(library)
+    except ImportError:
+        raise UsageError(command, f"{library} is not installed", 'pip install "madclip[prepare]"') from None

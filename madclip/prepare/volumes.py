@@ -11,7 +11,7 @@ from tqdm import tqdm
 from madclip.prepare.labels import read_table
 from madclip.prepare.layout import SplitOptions
 from madclip.prepare.nifti import Scan, Volume, find_pairs, scan, slice_pixels
-from madclip.prepare.sample import Findings, Plan, Planned
+from madclip.prepare.sample import Findings, Plan, Planned, need
 from madclip.prepare.slices import (
     Slice,
     abnormal_slices,
@@ -74,6 +74,7 @@ def plan_nifti(
 
     patients: CSV `file,patient[,split]`; without it each volume counts as a patient.
     """
+    need("nibabel", "madclip prepare nifti")
     volumes = find_pairs(images, labels, options.lesions, findings)
     people = _people(volumes, patients, findings)
     found = []

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from madclip_runtime.errors import BundleRefused, UsageError
 from madclip_runtime.files import sha256_of
 from madclip_runtime.manifest import Manifest, output_names
+from madclip_runtime.onnx_places import MalformedGraph, external_places
 from madclip_runtime.schema import SchemaError
 
 __all__ = ["ENVIRONMENT", "GOLDEN_IMAGES", "MANIFEST", "MODEL", "Bundle", "Golden", "find_bundle", "golden_files"]
@@ -43,19 +45,58 @@ class Golden:
     maps: npt.NDArray[np.float32]
 
 
+class _Checking(threading.Thread):
+    """Size and hash of every listed file, then where the graph keeps its weights; others can work meanwhile."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        super().__init__(name="madclip-check", daemon=True)
+        self._folder, self._manifest = folder, manifest
+        self._fault: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        """What the thread does."""
+        try:
+            for name, entry in self._manifest.files.items():
+                _check_file(self._folder, name, entry.sha256, entry.bytes)
+            _check_places(self._folder / MODEL, self._manifest)
+        except Exception as error:  # carried to whoever asks for the result
+            self._fault = error
+
+    def result(self) -> None:
+        """Raises: BundleRefused."""
+        self.join()
+        if self._fault is not None:
+            raise self._fault
+
+
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle. path: its folder. digest: SHA-256 of manifest.json, which names every other file's hash."""
+    """A bundle. path: its folder. digest: SHA-256 of manifest.json, which names every other file's hash.
+
+    Nobody gets at its graph or its golden files before all its files have been checked.
+    """
 
     path: Path
     manifest: Manifest
     digest: str
+    _checking: _Checking = field(repr=False, compare=False)
 
     @classmethod
     def load(cls, path: str | Path) -> Bundle:
         """Open a bundle and check the size and hash of every file its manifest lists.
 
         Raises: BundleRefused naming the file and why.
+        """
+        bundle = cls.open(path)
+        bundle.check()
+        return bundle
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Read the manifest, and check the files in a thread while others get ready; `check` waits for it.
+
+        Raises: BundleRefused where the manifest itself is at fault.
         """
         folder = Path(path)
         data = _read_manifest(folder)
@@ -66,17 +107,21 @@ class Bundle:
         for required in (MODEL, GOLDEN_IMAGES, *sum(golden_files(manifest.heads).values(), ())):
             if required not in manifest.files:
                 raise BundleRefused(str(folder), f"its manifest does not list {required}", _RE_EXPORT)
-        for name, entry in manifest.files.items():
-            _check_file(folder, name, entry.sha256, entry.bytes)
-        return cls(folder, manifest, hashlib.sha256(data).hexdigest())
+        return cls(folder, manifest, hashlib.sha256(data).hexdigest(), _Checking(folder, manifest))
+
+    def check(self) -> None:
+        """Wait until every file has been checked. Raises: BundleRefused naming the file and why."""
+        self._checking.result()
 
     @property
     def model_path(self) -> Path:
-        """The ONNX graph; its weights lie beside it."""
+        """The ONNX graph; its weights lie beside it. Raises: BundleRefused."""
+        self.check()
         return self.path / MODEL
 
     def golden(self, head: str | None = None) -> Golden:
         """Read the golden inputs and one head's outputs, the first's by default. Raises: BundleRefused."""
+        self.check()
         outputs = golden_files(self.manifest.heads)[head or next(iter(self.manifest.heads))]
         images, scores, maps = (_read_array(self.path / name) for name in (GOLDEN_IMAGES, *outputs))
         size = self.manifest.input.size
@@ -114,6 +159,18 @@ def find_bundle(named: str | None, folder: Path | None = None) -> Path:
         f"--bundle is absent, ${ENVIRONMENT} is unset, and no *.madclip lies in this folder",
         "make one: madclip export --ckpt x.pt --fp16, then: madclip-run --bundle x-fp16.madclip image.png",
     )
+
+
+def _check_places(model: Path, manifest: Manifest) -> None:
+    """The graph's weights may lie only in files that the manifest lists, and whose hashes were therefore checked."""
+    try:
+        places = external_places(model)
+    except (MalformedGraph, OSError) as error:
+        raise BundleRefused(str(model), f"no ONNX graph ({error})", _RE_EXPORT) from None
+    for place in sorted(places - manifest.files.keys()):
+        raise BundleRefused(
+            str(model), f"keeps weights in {place!r}, which its manifest does not list", "do not use it"
+        )
 
 
 def _read_manifest(folder: Path) -> bytes:

@@ -1,7 +1,7 @@
 """From a file's bytes to upright 8-bit RGB pixels, or a refusal by name.
 
 Pillow decodes; nothing else here ever sees untrusted bytes. What this module does not know: which size or
-normalisation a model wants (see preprocess), and DICOM or NIfTI.
+normalisation a model wants (see preprocess), and DICOM or NIfTI (see frames).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from madclip_runtime.errors import InputRefused
 
-__all__ = ["FORMATS", "MAX_PIXELS", "MIN_SIDE", "SUFFIXES", "DecodedImage", "read_image"]
+__all__ = ["FORMATS", "MAX_PIXELS", "MIN_SIDE", "SUFFIXES", "DecodedImage", "as_stored", "read_image"]
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM", "WEBP")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".pgm", ".ppm", ".webp"})
@@ -29,6 +30,7 @@ MIN_SIDE = 8
 
 _FAX = frozenset({"group3", "group4", "tiff_ccitt"})
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # of the TIFF specification
+_ORIENTATION = 274  # of EXIF and TIFF
 _SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 
 
@@ -39,11 +41,15 @@ class DecodedImage:
     pixels: uint8 [H, W, 3] RGB 0–255, upright (EXIF orientation applied once).
     mode: the file's own pixel mode as Pillow names it ("L", "RGB", "I;16", …).
     notes: every conversion that lost or rescaled something, one sentence each.
+    orientation: the EXIF orientation that was applied, 1–8, 1 where none was (see `as_stored`).
+    spacing_mm: between rows and between columns, None where the file doesn't say.
     """
 
     pixels: npt.NDArray[np.uint8]
     mode: str
     notes: tuple[str, ...] = ()
+    orientation: int = 1
+    spacing_mm: tuple[float, float] | None = None
 
 
 def read_image(source: Path | bytes, *, name: str | None = None) -> DecodedImage:
@@ -67,6 +73,18 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> DecodedImage
         raise InputRefused(label, _reason(error), "re-export the image from its source") from None
 
 
+def as_stored(upright: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Carry a map or mask of the upright image back to how the file stores its rows and columns.
+
+    upright: [H, W] of any type. orientation: EXIF 1–8. Returns [H, W], or [W, H] for 5–8.
+    """
+    if orientation in (5, 7):
+        upright, orientation = upright.T, {5: 1, 7: 3}[orientation]
+    turns = {3: 2, 6: 1, 8: -1}.get(orientation, 0)
+    flipped = {2: upright[:, ::-1], 4: upright[::-1]}.get(orientation, upright)
+    return np.ascontiguousarray(np.rot90(flipped, turns))
+
+
 def _read_bytes(path: Path, label: str) -> bytes:
     try:
         if not path.is_file():
@@ -83,9 +101,10 @@ def _refuse_by_magic(data: bytes, label: str) -> None:
     if not data:
         raise InputRefused(label, "the file is empty", "re-export the image from its source")
     if data[128:132] == b"DICM":
-        raise InputRefused(label, "a DICOM file, which this version does not read", "convert it to PNG first")
+        raise InputRefused(label, "a DICOM file, where a picture is wanted", "madclip-run reads it by its name")
     if data[:2] == b"\x1f\x8b" or data[344:348] in (b"n+1\0", b"ni1\0"):
-        raise InputRefused(label, "a gzip or NIfTI file, which this version does not read", "convert it to PNG")
+        do = "madclip-run reads volumes named .nii or .nii.gz"
+        raise InputRefused(label, "a gzip or NIfTI file, where a picture is wanted", do)
 
 
 def _check_header(image: Image.Image, label: str) -> None:
@@ -115,6 +134,7 @@ def _to_rgb(image: Image.Image, label: str) -> DecodedImage:
     # Pillow keeps only the high byte of 16-bit colour; the raw mode in the tile is where that still shows.
     if mode not in _SIXTEEN_BIT and mode != "I" and ";16" in _raw_modes(image):
         notes.append("16-bit colour was reduced to its high 8 bits")
+    orientation = _orientation(image)  # asked for before loading: some formats turn themselves, and forget it
     image.load()
     upright = ImageOps.exif_transpose(image)
     if mode in _SIXTEEN_BIT or mode == "I":
@@ -124,7 +144,12 @@ def _to_rgb(image: Image.Image, label: str) -> DecodedImage:
         raise InputRefused(label, "32-bit float pixels have no stated range", "save it as 8- or 16-bit")
     else:
         pixels = _eight_bit(upright, notes)
-    return DecodedImage(pixels, mode, tuple(notes))
+    return DecodedImage(pixels, mode, tuple(notes), orientation)
+
+
+def _orientation(image: Image.Image) -> int:
+    value = image.getexif().get(_ORIENTATION)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _raw_modes(image: Image.Image) -> str:

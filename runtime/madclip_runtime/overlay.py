@@ -5,7 +5,7 @@ Colours are fixed to the score's own scale (0–1), never stretched per image: a
 
 from __future__ import annotations
 
-import io
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from madclip_runtime.errors import one_line
+from madclip_runtime.png import png_bytes
 from madclip_runtime.preprocess import resize_map
 from madclip_runtime.result import Result
 
@@ -28,9 +29,7 @@ _CONTOUR = (255, 255, 255)
 
 def overlay_png(result: Result) -> bytes:
     """The overlay as the bytes of a PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(draw_overlay(result)).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return png_bytes(draw_overlay(result))
 
 
 def draw_overlay(result: Result) -> npt.NDArray[np.uint8]:
@@ -70,16 +69,29 @@ def _outline(picture: npt.NDArray[np.uint8], region: npt.NDArray[np.bool_]) -> N
 
 
 def _caption(result: Result, width: int) -> npt.NDArray[np.uint8]:
+    ran = f"{result.bundle} · {result.engine} {result.precision}"
+    canvas = _same_on_all(width, ran, "; ".join(result.notices), _legend(result)).copy()
+    draw = ImageDraw.Draw(canvas)
+    draw.text((12, 8), f"{result.decision}   score {result.score:.3f}", fill=_INK, font=_font(20))
+    _score_bar(draw, result, width)
+    return np.array(canvas)
+
+
+@lru_cache(maxsize=8)
+def _same_on_all(width: int, ran: str, notices: str, legend: str) -> Image.Image:
+    """The lines that every overlay of a run has; drawing text is most of what an overlay costs."""
     canvas = Image.new("RGB", (width, _BAR), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    large, small = ImageFont.load_default(20), ImageFont.load_default(13)
-    draw.text((12, 8), f"{result.decision}   score {result.score:.3f}", fill=_INK, font=large)
-    _score_bar(draw, result, width)
-    ran = f"{result.bundle} · {result.engine} {result.precision}"
+    small = _font(13)
     draw.text((12, 64), _fit(ran, small, width - 24), fill=_GREY, font=small)
-    draw.text((12, 82), _fit("; ".join(result.notices), small, width - 24), fill=_INK, font=small)
-    draw.text((12, 99), _fit(_legend(result), small, width - 24), fill=_GREY, font=small)
-    return np.array(canvas)
+    draw.text((12, 82), _fit(notices, small, width - 24), fill=_INK, font=small)
+    draw.text((12, 99), _fit(legend, small, width - 24), fill=_GREY, font=small)
+    return canvas
+
+
+@lru_cache(maxsize=2)
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
 
 
 def _score_bar(draw: ImageDraw.ImageDraw, result: Result, width: int) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from madclip_runtime.errors import InputRefused, UsageError
 
-__all__ = ["AIR_HU", "NAMED", "Window", "foreground", "limits_of", "parse_window", "to_grey"]
+__all__ = ["AIR_HU", "NAMED", "Bools", "Window", "foreground", "limits_of", "parse_window", "to_grey"]
 
 Numbers = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]

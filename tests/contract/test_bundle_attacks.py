@@ -203,16 +203,24 @@ def test_files_beside_the_listed_ones_are_left_alone(tiny_bundle: Path) -> None:
     assert (tiny_bundle / "model.plan").read_bytes() == b"an engine built on this box"
 
 
-@pytest.mark.parametrize("place", ["../weights.bin", "link.bin"])
-def test_a_graph_whose_weights_lie_outside_the_bundle_is_refused(tiny_bundle: Path, place: str) -> None:
+@pytest.mark.parametrize("place", ["../weights.bin", "link.bin", "beside.bin", "/etc/hostname", "", "golden/../w"])
+def test_a_graph_whose_weights_lie_in_a_file_that_is_not_listed_is_refused(tiny_bundle: Path, place: str) -> None:
+    weights = np.full(1024, 255, np.float32).tobytes()
+    (tiny_bundle.parent / "weights.bin").write_bytes(weights)
+    (tiny_bundle / "link.bin").symlink_to(tiny_bundle.parent / "weights.bin")
+    (tiny_bundle / "beside.bin").write_bytes(weights)
+    replace_file(tiny_bundle, MODEL, _with_weights_at(tiny_bundle / MODEL, place))
+    assert "which its manifest does not list" in refusal(tiny_bundle)
+
+
+def test_weights_in_a_listed_file_are_fine_and_checked(tiny_bundle: Path) -> None:
     from madclip_runtime.engines import load_engine
 
-    (tiny_bundle.parent / "weights.bin").write_bytes(np.full(1024, 255, np.float32).tobytes())
-    (tiny_bundle / "link.bin").symlink_to(tiny_bundle.parent / "weights.bin")
-    replace_file(tiny_bundle, MODEL, _with_weights_at(tiny_bundle / MODEL, place))
-    bundle = Bundle.load(tiny_bundle)
-    with pytest.raises(BundleRefused, match="ONNX Runtime"):
-        load_engine(bundle)
+    replace_file(tiny_bundle, "weights.bin", np.full(1024, 255, np.float32).tobytes())
+    replace_file(tiny_bundle, MODEL, _with_weights_at(tiny_bundle / MODEL, "weights.bin"))
+    load_engine(Bundle.load(tiny_bundle))
+    (tiny_bundle / "weights.bin").write_bytes(np.full(1024, 1, np.float32).tobytes())
+    assert "its SHA-256 is not the manifest's" in refusal(tiny_bundle)
 
 
 def _with_weights_at(model: Path, place: str) -> bytes:

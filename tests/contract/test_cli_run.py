@@ -21,11 +21,12 @@ REFUSED = "madclip-run: refused "
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test starts in an empty folder of its own, with no bundle set."""
+    """Each test starts in an empty folder of its own, with no bundle set, and a cache of its own."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MADCLIP_BUNDLE", raising=False)
+    monkeypatch.setenv("MADCLIP_CACHE", str(tmp_path / "cache"))
 
 
 def image(name: str, level: int = 200) -> str:
@@ -58,7 +59,10 @@ def test_a_line_and_an_overlay_for_each_image(tiny_bundle: Path, capsys: pytest.
             assert overlay.format == "PNG" and overlay.size == (2 * 384, 256 + 118)
     talk = stderr.splitlines()
     assert all(line.startswith("madclip-run: ") for line in talk)
-    assert talk[0] == "madclip-run: research use, not a medical device"
+    assert (
+        talk[0] == "madclip-run: engine auto: cpu, since cuda did not come up: this ONNX Runtime has no CUDA provider"
+    )
+    assert talk[1] == "madclip-run: research use, not a medical device"
     assert any("tiny-brightness, fp32, on onnxruntime-cpu" in line for line in talk)
 
 
@@ -76,7 +80,7 @@ def test_json_is_one_line_for_each_file_refused_ones_too(tiny_bundle: Path, caps
     refused = lines[1]["refused"]
     assert refused["name"] == "InputRefused" and "truncated" in refused["why"] and refused["do"]
     assert lines[2] == {
-        "format": "madclip-result/1",
+        "format": "madclip-result/2",
         "file": "none.png",
         "refused": {"name": "InputRefused", "why": "no such file", "do": "name an image file or a folder of images"},
     }
@@ -163,7 +167,9 @@ def test_a_given_threshold_decides(tiny_bundle: Path, capsys: pytest.CaptureFixt
     assert "score 0.8000 normal (threshold 0.9000, given)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["--frobnicate", "a.png"], ["a.png", "--threshold", "high"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--frobnicate", "a.png"], ["a.png", "--threshold", "high"], ["a.png", "--doctor"]]
+)
 def test_a_wrong_call_leaves_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
@@ -254,8 +260,22 @@ def test_a_strangers_bundle_can_not_colour_the_terminal(tiny_bundle: Path, capsy
     edit_manifest(tiny_bundle, hostile)
     assert run("--bundle", tiny_bundle, image("a.png")) == 0
     stdout, stderr = capsys.readouterr()
-    assert len(stdout.splitlines()) == 1 and len(stderr.splitlines()) == 4
+    assert len(stdout.splitlines()) == 1 and len(stderr.splitlines()) == 5
     assert (stdout + stderr).replace("\n", "").isprintable()
+
+
+def test_a_terminal_is_told_how_far_a_run_is() -> None:
+    import io
+
+    from madclip_runtime.run import Counter
+
+    terminal = io.StringIO()
+    counter = Counter(terminal)
+    for _ in range(500):
+        counter.step()
+    counter.clear()
+    assert terminal.getvalue().startswith("\r1 done, ") and terminal.getvalue().endswith("\r\x1b[K")
+    assert terminal.getvalue().count("done") < 100
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,8 @@ from madclip_runtime.result import RESULT_FORMAT
 
 KEYS = {
     *("format", "file", "score", "decision", "threshold", "operating_point", "map_max", "head", "image_score", "width"),
-    *("height", "engine", "library", "precision", "bundle", "bundle_digest", "times_ms", "notes", "notices"),
+    *("score_error", "regions", "orientation", "spacing_mm", "height", "engine", "library", "precision", "bundle"),
+    *("bundle_digest", "times_ms", "notes", "notices"),
 }
 ASKED_FOR = {"file", "score", "decision", "threshold", "map_max", "engine", "precision", "bundle"}
 """What the first users' scripts were promised; these eight may never go or change their meaning."""

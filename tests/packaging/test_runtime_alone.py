@@ -146,6 +146,50 @@ def test_help_names_every_exit_code(bare: Path) -> None:
     assert "Research use, not a medical device." in text
 
 
+def test_the_doctor_works_with_no_package_at_all(bare: Path, tmp_path: Path) -> None:
+    done = call(bare, "-c", RUN, "--doctor", "--json", cwd=tmp_path)
+    assert done.returncode == 5, done.stderr
+    verdicts = {check["name"]: check["verdict"] for check in json.loads(done.stdout)["checks"]}
+    assert verdicts["numpy"] == verdicts["onnxruntime"] == "bad" and verdicts["python"] == "ok"
+
+
+def test_the_self_test_and_the_schema_are_in_the_wheel(alone: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    assert call(alone, "-c", RUN, "--selftest", "--bundle", tiny_bundle, cwd=tmp_path).returncode == 0
+    where = "files('madclip_runtime').joinpath('schemas/result-2.json')"
+    code = f"from importlib.resources import files; print({where}.read_text())"
+    assert json.loads(call(alone, "-c", code).stdout)["title"] == "madclip-result/2"
+
+
+def test_the_service_calls_the_command_as_it_is() -> None:
+    import configparser
+
+    from madclip_runtime.options import make_parser
+
+    root = Path(__file__).resolve().parents[2]
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(root / "runtime" / "systemd" / "madclip-watch.service")
+    command, *arguments = unit["Service"]["ExecStart"].split()
+    parsed = make_parser().parse_args(arguments)
+    assert command.endswith("/madclip-run") and parsed.watch and parsed.out in unit["Service"]["ReadWritePaths"]
+    assert unit["Service"]["PrivateNetwork"] == "yes"
+
+
+def test_a_wheelhouse_installs_and_runs_without_a_network(tiny_bundle: Path, tmp_path: Path) -> None:
+    if os.environ.get("MADCLIP_REAL_INDEX") != "1":
+        pytest.skip("MADCLIP_REAL_INDEX is not 1: making and installing a wheelhouse was NOT tried")
+    root = Path(__file__).resolve().parents[2]
+    house = tmp_path / "wheelhouse"
+    collect = [sys.executable, "-m", "pip", "wheel", "--quiet", "-c", str(root / "constraints.txt"), "--wheel-dir"]
+    subprocess.run([*collect, str(house), f"{root / 'runtime'}[cpu,dicom,nifti]"], check=True)
+    python, _ = empty_environment(tmp_path / "venv")
+    cut_off = ["unshare", "-n"] if subprocess.run(["unshare", "-n", "true"], check=False).returncode == 0 else []
+    install = [*cut_off, str(python), "-m", "pip", "install", "--quiet", "--no-index", "--find-links", str(house)]
+    subprocess.run([*install, "madclip-runtime[cpu,dicom,nifti]"], check=True)
+    assert {"pydicom", "nibabel"} <= installed(python)
+    check_that_it_works(python, tiny_bundle, tmp_path)
+
+
 def test_from_a_real_index(wheels: dict[str, Path], tiny_bundle: Path, tmp_path: Path) -> None:
     if os.environ.get("MADCLIP_REAL_INDEX") != "1":
         pytest.skip("MADCLIP_REAL_INDEX is not 1: installing the wheel from a real index was NOT tried")

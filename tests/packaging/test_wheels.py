@@ -56,7 +56,7 @@ def test_the_runtime_asks_for_no_engine_and_no_torch(wheels: dict[str, Path]) ->
     needs = requirements(wheels["madclip_runtime"])
     assert {need.name for need in needs if need.marker is None} == {"numpy", "pillow", "opencv-python-headless"}
     extras = {need.name: str(need.marker) for need in needs if need.marker is not None}
-    assert set(extras) == {"onnxruntime", "onnxruntime-gpu", "pydicom"}
+    assert set(extras) == {"onnxruntime", "onnxruntime-gpu", "pydicom", "nibabel"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -23,11 +23,11 @@ from pydicom.uid import (
 )
 
 from madclip.data import open_dataset
-from madclip.prepare.dicom import Header, is_dicom, read_header, read_values
 from madclip.prepare.dicom_series import plan_dicom
 from madclip.prepare.layout import SplitOptions, write_set
 from madclip.prepare.sample import Findings
 from madclip.reading import load_cases
+from madclip_runtime.dicom import Header, is_dicom, read_header, read_values
 from madclip_runtime.errors import InputRefused
 from madclip_runtime.window import parse_window
 

@@ -16,7 +16,7 @@ from madclip_runtime.errors import (
     one_line,
 )
 from madclip_runtime.files import make_folder, sha256_of, write_whole
-from madclip_runtime.inputs import find_each, find_images
+from madclip_runtime.inputs import Finder, find_images
 
 
 def test_every_refusal_has_its_own_exit_code() -> None:
@@ -98,18 +98,15 @@ def _names(jobs: list, root: Path) -> list[str]:
 def test_a_folder_is_searched_through_sorted_and_counted(scans: Path) -> None:
     jobs, skipped = find_images([str(scans)], Path("out"))
     assert _names(jobs, scans) == ["a.JPG", "b.png", "deep/er/c.tif"] and skipped == 1
-    assert [job.overlay.as_posix() for job in jobs] == [
-        *("out/a.overlay.png", "out/b.overlay.png", "out/deep/er/c.overlay.png")
-    ]
+    assert [job.stem.as_posix() for job in jobs] == ["out/a", "out/b", "out/deep/er/c"]
 
 
-def test_overlays_of_one_name_never_meet(tmp_path: Path) -> None:
+def test_outputs_of_one_name_never_meet(tmp_path: Path) -> None:
     for name in ("x/a.png", "x/a.jpg", "y/a.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     jobs, _ = find_images([str(tmp_path / "x"), str(tmp_path / "y"), str(tmp_path / "x/a.png")], Path("out"))
-    names = [job.overlay.name for job in jobs]
-    assert names == ["a.overlay.png", "a-2.overlay.png", "a-3.overlay.png", "a-4.overlay.png"]
+    assert [job.stem.name for job in jobs] == ["a", "a-2", "a-3", "a-4"]
 
 
 @pytest.mark.parametrize("out", ["scans", "scans/out", ".", "elsewhere", "scans-2"])
@@ -130,7 +127,7 @@ def test_a_file_named_by_hand_is_taken_whatever_its_ending(scans: Path) -> None:
 
 def test_a_folder_without_images_is_refused_alone(scans: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    jobs, _ = find_each([str(tmp_path / "empty"), str(scans)], Path("out"))
+    jobs = list(Finder(Path("out")).jobs([str(tmp_path / "empty"), str(scans)]))
     assert [job.refusal is None for job in jobs] == [False, True, True, True]
     with pytest.raises(InputRefused, match="no image in this folder"):
         find_images([str(scans), str(tmp_path / "empty")], Path("out"))
@@ -138,5 +135,5 @@ def test_a_folder_without_images_is_refused_alone(scans: Path, tmp_path: Path) -
 
 def test_very_long_names_stay_writable() -> None:
     jobs, _ = find_images(["\N{BRAIN}" * 62 + ".png", "\N{BRAIN}" * 62 + ".jpg", "x" * 5000], Path("out"))
-    assert all(len(os.fsencode(job.overlay.name)) <= 255 for job in jobs)
-    assert len({job.overlay for job in jobs}) == 3
+    assert all(len(os.fsencode(job.stem.name)) <= 200 for job in jobs)
+    assert len({job.stem for job in jobs}) == 3

@@ -5,22 +5,32 @@ Nothing is imported or probed here; a missing library is a named error when that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from madclip_runtime.engine_names import AUTO, ENGINES
 from madclip_runtime.errors import EngineRefused, UsageError
 
 if TYPE_CHECKING:
     from madclip_runtime.bundle import Bundle
+    from madclip_runtime.cache import Cache
 
-__all__ = ["ENGINES", "Answer", "Answers", "Engine", "EngineInfo", "check_outputs", "load_engine"]
+__all__ = ["AUTO", "ENGINES", "Answer", "Answers", "Engine", "EngineInfo", "check_outputs", "load_engine"]
 
-ENGINES = ("cpu",)
-"""What `load_engine` takes. Others join here, one file each."""
+_HOMES = {
+    "auto": "auto",
+    "cpu": "ort_cpu",
+    "cuda": "ort_cuda",
+    "tensorrt": "ort_tensorrt",
+    "rtx": "ort_rtx",
+    "tensorrt-native": "native_tensorrt",
+    "rtx-native": "native_rtx",
+}
 
 
 @dataclass(frozen=True)
@@ -62,16 +72,21 @@ class Engine(Protocol):
         ...
 
 
-def load_engine(bundle: Bundle, name: str = "cpu") -> Engine:
+def load_engine(
+    bundle: Bundle, name: str = "cpu", *, cache: Cache | None = None, tell: Callable[[str], None] = lambda _: None
+) -> Engine:
     """The engine called `name` for this bundle, or a refusal; never another one in its place.
 
-    Raises: UsageError for an unknown name; EngineRefused where its library is missing or it isn't active.
+    name: one of ENGINES, or "auto", which chooses and tells. cache: where to keep what is built for this machine.
+    Raises: UsageError for an unknown name; EngineRefused where its library is missing or it isn't active;
+    BundleRefused where the graph can't be loaded or isn't ours.
     """
-    if name == "cpu":
-        from madclip_runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
-
-        return OnnxRuntimeCpu(bundle)
-    raise UsageError(f"engine {name!r}", "no such engine in this version", f"choose from: {', '.join(ENGINES)}")
+    if name not in _HOMES:
+        choice = ", ".join((AUTO, *ENGINES))
+        raise UsageError(f"engine {name!r}", "no such engine in this version", f"choose from: {choice}")
+    home = importlib.import_module(f"madclip_runtime.engines.{_HOMES[name]}")
+    engine: Engine = home.start(bundle, cache, tell)
+    return engine
 
 
 def check_outputs(answer: Answer, count: int, size: int, engine: str) -> None:

@@ -1,24 +1,26 @@
 """One DICOM file: checked by its header, then its values. A narrow profile; the rest is refused by name.
 
 Read: single frames, MONOCHROME1 and MONOCHROME2 with 8 to 16 bits, RGB with 8; Implicit and Explicit VR Little Endian,
-JPEG Baseline, JPEG 2000, RLE. What this module does not know: series and labels (see dicom_series).
+JPEG Baseline, JPEG 2000, RLE. What this module does not know: series (dicom_series), and labels. Preparing data and
+running a bundle share it.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from madclip.prepare.sample import Bools
-from madclip_runtime.errors import InputRefused, MadclipError, UsageError
+from madclip_runtime.errors import InputRefused, MadclipError
 from madclip_runtime.imaging import MAX_BYTES, MAX_PIXELS, MIN_SIDE
+from madclip_runtime.window import Bools
 
 __all__ = ["Header", "Values", "is_dicom", "read_header", "read_values"]
 
@@ -33,17 +35,21 @@ _SYNTAXES = {
 _NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1"})
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _DIRECTORY = "1.2.840.10008.1.3.10"
+_SOP_CLASS, _TRANSFER_SYNTAX = 0x0002, 0x0010  # elements of group 0002
+_LONG_LENGTHS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT"})
+_LONGEST_META = 64 * 2**10
 _T = TypeVar("_T")
 _CONVERT = "convert it to Explicit VR Little Endian first"
 
 
 @dataclass(frozen=True)
 class Header:
-    """What is needed to group and sort. name: for errors.
+    """What is needed to group and sort. name: for errors. content: the file itself where it came as bytes.
 
     patient, study, series, instance: as in the file, may be empty; never written.
     place: mm along the slice normal; axis: that normal, rounded; None where the file has no position.
-    hounsfield: whether the values are HU by what the header says.
+    hounsfield: whether the values are HU by what the header says. spacing_mm: between rows and between columns, None
+    where the file has no PixelSpacing (that of a detector, ImagerPixelSpacing, says nothing of the patient).
     """
 
     path: Path
@@ -56,6 +62,8 @@ class Header:
     axis: tuple[float, ...] | None
     colour: bool
     hounsfield: bool
+    spacing_mm: tuple[float, float] | None = None
+    content: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -71,20 +79,19 @@ class Values:
     window: tuple[float, float] | None
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether the file has the DICOM preamble and is no DICOMDIR. Raises: InputRefused where it can't be read."""
+def is_dicom(source: Path | bytes) -> bool:
+    """Whether it has the DICOM preamble and is no DICOMDIR. Raises: InputRefused where it can't be read."""
     try:
-        with path.open("rb") as file:
-            marked = file.read(132)[128:] == b"DICM"
+        with _opened(source) as file:
+            return file.read(132)[128:] == b"DICM" and _file_meta(file).get(_SOP_CLASS) != _DIRECTORY
     except OSError as error:
-        raise InputRefused(str(path), f"can't be read: {error.strerror or error}") from None
-    return marked and _file_meta(path, path.name, "MediaStorageSOPClassUID") != _DIRECTORY
+        raise InputRefused(str(source), f"can't be read: {error.strerror or error}") from None
 
 
-def read_header(path: Path, name: str) -> Header:
-    """Check a file against the profile without reading its pixels. Raises: InputRefused."""
-    _check_syntax(path, name)
-    return _guarded(name, lambda: _header(path, name))
+def read_header(source: Path | bytes, name: str) -> Header:
+    """Check a file, or the bytes of one, against the profile without reading its pixels. Raises: InputRefused."""
+    _check_syntax(source, name)
+    return _guarded(name, lambda: _header(source, name))
 
 
 def read_values(header: Header) -> Values:
@@ -92,12 +99,17 @@ def read_values(header: Header) -> Values:
     return _guarded(header.name, lambda: _values(header))
 
 
-def _header(path: Path, name: str) -> Header:
-    data = _pydicom().dcmread(path, stop_before_pixels=True)
+def _opened(source: Path | bytes) -> BinaryIO:
+    return source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
+
+
+def _header(source: Path | bytes, name: str) -> Header:
+    with _opened(source) as file:
+        data = _pydicom(name).dcmread(file, stop_before_pixels=True)
     _check_profile(data, name)
     place, axis = _place(data)
     return Header(
-        path=path,
+        path=source if isinstance(source, Path) else Path(name),
         name=name,
         patient="\0".join(_text(data, key) for key in ("IssuerOfPatientID", "PatientID")).strip("\0"),
         study=_text(data, "StudyInstanceUID"),
@@ -107,11 +119,14 @@ def _header(path: Path, name: str) -> Header:
         axis=axis,
         colour=data.PhotometricInterpretation == "RGB",
         hounsfield=_text(data, "Modality") == "CT" and "RescaleIntercept" in data and "RescaleSlope" in data,
+        spacing_mm=_spacing(data),
+        content=source if isinstance(source, bytes) else None,
     )
 
 
 def _values(header: Header) -> Values:
-    data = _pydicom().dcmread(header.path)
+    with _opened(header.path if header.content is None else header.content) as file:
+        data = _pydicom(header.name).dcmread(file)
     stored = data.pixel_array
     if header.colour:
         return Values(np.asarray(stored, dtype=np.uint8), np.zeros(stored.shape[:2], dtype=np.bool_), False, None)
@@ -124,20 +139,39 @@ def _values(header: Header) -> Values:
     return Values(values, padded, data.PhotometricInterpretation == "MONOCHROME1", _own_window(data))
 
 
-def _check_syntax(path: Path, name: str) -> None:
+def _check_syntax(source: Path | bytes, name: str) -> None:
     """From the file meta group alone: reading a deflated file inflates it, whatever its size."""
-    if path.stat().st_size > MAX_BYTES:
-        raise InputRefused(name, f"larger than {MAX_BYTES // 2**20} MiB")
-    syntax = _file_meta(path, name, "TransferSyntaxUID")
+    try:
+        if (source.stat().st_size if isinstance(source, Path) else len(source)) > MAX_BYTES:
+            raise InputRefused(name, f"larger than {MAX_BYTES // 2**20} MiB")
+        with _opened(source) as file:
+            file.read(132)
+            syntax = _file_meta(file).get(_TRANSFER_SYNTAX, "")
+    except OSError as error:
+        raise InputRefused(name, f"can't be read: {error.strerror or error}") from None
     if syntax == _DEFLATED:
         raise InputRefused(name, "deflated transfer syntax, which can inflate without limit", _CONVERT)
     if syntax not in _SYNTAXES:
-        known = _pydicom().uid.UID(syntax).name if syntax else "none"
+        known = _pydicom(name).uid.UID(syntax).name if syntax else "none"
         raise InputRefused(name, f"transfer syntax {known} is not read", _CONVERT)
 
 
-def _file_meta(path: Path, name: str, key: str) -> str:
-    return _guarded(name, lambda: str(_pydicom().filereader.read_file_meta_info(path).get(key, "")))
+def _file_meta(file: BinaryIO) -> dict[int, str]:
+    """The texts of group 0002, by element number, from behind the preamble on; always Explicit VR Little Endian.
+
+    Our own few lines, because a library's reader would go on into the data set, and inflate it where it is deflated.
+    """
+    block = file.read(_LONGEST_META)
+    found: dict[int, str] = {}
+    at = 0
+    while block[at : at + 2] == b"\x02\0" and at + 12 <= len(block):
+        element, kind = int.from_bytes(block[at + 2 : at + 4], "little"), block[at + 4 : at + 6]
+        long = kind in _LONG_LENGTHS
+        start = at + (12 if long else 8)
+        length = int.from_bytes(block[start - 4 : start] if long else block[at + 6 : at + 8], "little")
+        found[element] = block[start : start + length].rstrip(b"\0 ").decode("ascii", "replace")
+        at = start + length
+    return found
 
 
 def _check_profile(data: Any, name: str) -> None:
@@ -180,6 +214,14 @@ def _place(data: Any) -> tuple[float | None, tuple[float, ...] | None]:
     if not math.isfinite(place):
         return None, None
     return place, tuple(float(value) + 0.0 for value in np.round(normal, 2))
+
+
+def _spacing(data: Any) -> tuple[float, float] | None:
+    value = data.get("PixelSpacing")
+    if not value or len(value) != 2:
+        return None
+    rows, columns = float(value[0]), float(value[1])
+    return (rows, columns) if all(math.isfinite(side) and side > 0 for side in (rows, columns)) else None
 
 
 def _padded(stored: npt.NDArray[Any], data: Any) -> Bools:
@@ -236,12 +278,11 @@ def _guarded(name: str, work: Callable[[], _T]) -> _T:
         raise InputRefused(name, f"damaged, or not DICOM as it should be ({text})") from None
 
 
-def _pydicom() -> Any:
+def _pydicom(name: str) -> Any:
     try:
         import pydicom
-        import pydicom.filereader
     except ImportError:
-        raise UsageError(
-            "madclip prepare dicom", "pydicom is not installed", 'pip install "madclip[prepare]"'
+        raise InputRefused(
+            name, "a DICOM file, and pydicom is not installed", 'pip install "madclip-runtime[dicom]"'
         ) from None
     return pydicom

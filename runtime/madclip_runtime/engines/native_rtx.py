@@ -1,0 +1,28 @@
+"""A native plan through the Python package of TensorRT-RTX. Never yet run on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from madclip_runtime.engines.cudart import load_cuda
+from madclip_runtime.engines.native import NativeEngine, start_native
+from madclip_runtime.errors import EngineRefused
+
+if TYPE_CHECKING:
+    from madclip_runtime.bundle import Bundle
+    from madclip_runtime.cache import Cache
+
+__all__ = ["start"]
+
+_NAME = "rtx-native"
+_GET_IT = "pip install tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs; pip install --no-deps tensorrt_rtx_cu13"
+
+
+def start(bundle: Bundle, cache: Cache | None, tell: Callable[[str], None]) -> NativeEngine:
+    """Raises: EngineRefused where the library, a driver or a GPU is missing, or the plan can't be built."""
+    try:
+        import tensorrt_rtx as library
+    except ImportError:
+        raise EngineRefused(_NAME, "tensorrt_rtx is not installed", _GET_IT) from None
+    return start_native(_NAME, library, load_cuda(_NAME), bundle, cache, tell)
