@@ -131,8 +131,8 @@ class _Norm(nn.Module):
     def __init__(self, source: nn.LayerNorm) -> None:
         super().__init__()
         self.shape, self.eps = source.normalized_shape, source.eps
-        self.weight = nn.Parameter(source.weight.detach().float(), requires_grad=False)
-        self.bias = nn.Parameter(source.bias.detach().float(), requires_grad=False)
+        self.weight = nn.Parameter(source.weight.detach().float().clone(), requires_grad=False)
+        self.bias = nn.Parameter(source.bias.detach().float().clone(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x.float(), self.shape, self.weight, self.bias, self.eps).to(x.dtype)
