@@ -1,0 +1,62 @@
+"""One cold start, from inside: what `starts` launches again and again.
+
+    python -m madclip_bench.cold_start BUNDLE ENGINE HEAD IMAGE LAUNCHED_NS
+
+LAUNCHED_NS: when the parent launched this process, on the same monotonic clock. The last line of stdout is one JSON
+document of milliseconds since then. Nothing heavy is imported before the clock is read.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str]) -> int:
+    """Load, answer one image, say how long each took. Refusals are one line on stderr and their exit code."""
+    interpreter_ns = time.perf_counter_ns()
+    bundle, engine, head, image, launched = arguments
+    from madclip_runtime.errors import MadclipError
+
+    try:
+        stamps = _start(bundle, engine, head, Path(image), int(launched), interpreter_ns)
+    except MadclipError as error:
+        sys.stderr.write(f"{error.line()}\n")
+        return error.exit_code
+    sys.stdout.write(f"{json.dumps(stamps)}\n")
+    return 0
+
+
+def _start(
+    bundle: str, engine: str, head: str, image: Path, launched_ns: int, interpreter_ns: int
+) -> dict[str, object]:
+    from madclip_runtime.detector import Detector
+
+    imported_ns = time.perf_counter_ns()
+    detector = Detector.load(bundle, engine=engine, head=head)
+    loaded_ns = time.perf_counter_ns()
+    detector(image, name="image")
+    answered_ns = time.perf_counter_ns()
+    from madclip_bench.machine import peak_memory_bytes
+
+    stamps = {
+        "interpreter_ms": interpreter_ns,
+        "import_ms": imported_ns,
+        "load_ms": loaded_ns,
+        "first_result_ms": answered_ns,
+    }
+    since = [round((stamp - launched_ns) / 1e6, 4) for stamp in stamps.values()]
+    took = [after - before for before, after in zip([0.0, *since[:-1]], since, strict=True)]
+    return {
+        **{name: round(value, 4) for name, value in zip(stamps, took, strict=True)},
+        "total_ms": since[-1],
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
