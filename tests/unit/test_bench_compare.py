@@ -182,8 +182,9 @@ def test_pages_of_a_comparison() -> None:
     found = compare_reports([BASE, _scaled(1.5)], ["a", "b <i>"], rules=rules)
     shown = comparison_page(found)
     assert "<script" not in shown and "http:" not in shown and "b &lt;i&gt;" in shown
-    assert "FAILS p99&gt;+10% (b &lt;i&gt;)" in shown and "▼" in shown
-    assert "1.50 times as slow as a: an image takes × 1.500 (median of 100 images" in shown
+    assert "Gate p99&gt;+10% FAILS for b &lt;i&gt;: p99 " in shown and "▼" in shown
+    assert "an image takes 1.500 times as long as on a (median of 100 images" in shown
+    assert "Latencies of all reports" in shown
     assert "## Figures" in comparison_markdown(found)
     assert comparison_csv(found).splitlines()[0] == "figure,a value,a ratio,b <i> value,b <i> ratio"
     document = json.loads(json.dumps(dataclasses.asdict(found)))

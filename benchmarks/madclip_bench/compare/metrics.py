@@ -48,8 +48,8 @@ def _joules(figures: Figures) -> float | None:
     return found[0].joules_per_image if found else None
 
 
-def _number(value: float) -> str:
-    return significant(value)
+def _count(value: float) -> str:
+    return f"{value:.0f}"
 
 
 METRICS: tuple[Metric, ...] = (
@@ -71,7 +71,7 @@ METRICS: tuple[Metric, ...] = (
         "pile of images, images/s",
         "images/s",
         False,
-        _number,
+        significant,
         _of(lambda f: None if f.offline is None else f.offline.images_per_s),
     ),
     Metric(
@@ -79,7 +79,7 @@ METRICS: tuple[Metric, ...] = (
         "random arrivals, images/s",
         "images/s",
         False,
-        _number,
+        significant,
         _of(lambda f: None if f.server is None else f.server.held_per_s),
     ),
     Metric(
@@ -87,7 +87,7 @@ METRICS: tuple[Metric, ...] = (
         "scanner rooms",
         "rooms",
         False,
-        _number,
+        _count,
         _of(lambda f: None if f.scanner is None else float(f.scanner.rooms)),
     ),
     Metric("start", "cold start, launch to answer", "ms", True, milliseconds, _start("again")),

@@ -48,7 +48,7 @@ def _spread(latencies: Sequence[float], summary: Summary) -> Drawn:
     slower = f" {beyond} slower, up to {milliseconds(ordered[-1])}, lie beyond the right edge." if beyond else ""
     parts = [*ticks(frame, _number, _number), *bars, *marks]
     svg = chart("Histogram of latencies", frame, parts, x_name="latency (ms)", y_name="queries")
-    return f"How long one image takes, over all {len(latencies)} queries.{slower}", svg
+    return f"How long one image takes, over all {len(latencies):,} queries.{slower}", svg
 
 
 def _tail(latencies: Sequence[float]) -> Drawn:

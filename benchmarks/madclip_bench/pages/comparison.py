@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from html import escape
 
 from madclip_bench.compare.comparison import Column, Comparison, Paired, Row
+from madclip_bench.pages.comparison_chart import latency_bars
 from madclip_bench.pages.html import document, table_html
 from madclip_bench.pages.markdown import markdown_table
 from madclip_bench.pages.tables import Table
@@ -26,7 +27,7 @@ def comparison_page(found: Comparison) -> str:
         f"<p{' class=first' if i == 0 else ''}>{escape(line)}</p>" for i, line in enumerate(_sentences(found))
     )
     body.append(f'<div class="verdict">{spoken}</div></header>')
-    body += [table_html(table) for table in _tables(found)]
+    body += [table_html(table, latency_bars(found) if table.key == "figures" else ()) for table in _tables(found)]
     body.append(
         f"<footer>{escape(found.format)}; digests: {escape(', '.join(c.digest for c in found.columns))}</footer>"
     )
@@ -73,7 +74,7 @@ def _sentences(found: Comparison) -> Iterator[str]:
     for column in found.columns[1:]:
         yield f"{column.name}: {_paired(column.paired, found.columns[0].name)}."
     for gate in found.gates:
-        yield f"{'FAILS' if gate.failed else 'passes'} {gate.rule} ({gate.report}): {gate.why}."
+        yield f"Gate {gate.rule} {'FAILS' if gate.failed else 'is passed'} for {gate.report}: {gate.why}."
     if found.across:
         yield f"Compared across different {' and '.join(found.across)}, as was asked for."
     yield from (f"{note}." for note in found.notes)
@@ -83,8 +84,9 @@ def _paired(paired: Paired | None, base: str) -> str:
     if paired is None:
         return f"no image was timed on both, so there is no paired ratio to {base}"
     interval = "" if paired.low is None or paired.high is None else f", 95 % sure {paired.low:.3f} to {paired.high:.3f}"
-    faster = f"{1 / paired.ratio:.2f} times as fast as" if paired.ratio < 1 else f"{paired.ratio:.2f} times as slow as"
-    return f"{faster} {base}: an image takes × {paired.ratio:.3f} (median of {paired.images} images{interval})"
+    faster = f", so it is {1 / paired.ratio:.2f} times as fast" if paired.ratio < 0.98 else ""
+    basis = f"median of {paired.images} images{interval}"
+    return f"an image takes {paired.ratio:.3f} times as long as on {base}{faster} ({basis})"
 
 
 def _tables(found: Comparison) -> Iterator[Table]:

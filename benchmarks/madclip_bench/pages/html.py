@@ -50,15 +50,18 @@ def page(report: Report) -> str:
 
 
 def document(title: str, body: Iterable[str], stamp: str = "") -> str:
-    """A page around a body. stamp: stands on every printed sheet."""
+    """A page around a body. stamp: stands on every printed sheet, which of all browsers' ways a table's head alone does
+    everywhere.
+    """
+    inside = "\n".join(body)
+    if stamp:
+        head = f'<thead><tr><td aria-hidden="true">{escape(stamp)}</td></tr></thead>'
+        inside = f'<table class="sheet" role="presentation">{head}<tbody><tr><td>{inside}</td></tr></tbody></table>'
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{escape(title)}</title><style>{CSS}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + (f'\n<div class="every-page">{escape(stamp)}</div>' if stamp else "")
-        + "\n</body></html>\n"
+        f"<title>{escape(title)}</title><style>{CSS}</style></head>\n<body>\n{inside}\n</body></html>\n"
     )
 
 

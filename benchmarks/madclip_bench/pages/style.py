@@ -26,7 +26,7 @@ p.lead { margin: 0 0 .6rem; color: var(--soft); max-width: 48rem; }
 .verdict { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .4rem 1.1rem; }
 .verdict p { margin: .6rem 0; }
 .verdict p.first { font-size: 1.15rem; font-weight: 600; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .7rem; margin: 1rem 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .7rem; margin: 1rem 0; }
 .tile { border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem; }
 .tile b { display: block; font-size: 1.35rem; line-height: 1.3; }
 .tile span { color: var(--soft); font-size: .85rem; display: block; }
@@ -40,7 +40,8 @@ td { overflow-wrap: anywhere; }
 figure { margin: 1rem 0 0; }
 figcaption { color: var(--soft); font-size: .88rem; }
 svg { width: 100%; height: auto; display: block; }
-svg text { fill: var(--ink); font: 12px system-ui, "DejaVu Sans", sans-serif; }
+svg text { fill: var(--ink); font: 12px system-ui, "DejaVu Sans", sans-serif; paint-order: stroke;
+  stroke: var(--paper); stroke-width: 3px; }
 svg text.soft { fill: var(--soft); }
 svg .axis { stroke: var(--soft); stroke-width: 1; }
 svg .grid { stroke: var(--line); stroke-width: 1; }
@@ -54,7 +55,8 @@ svg .bad { fill: var(--two); }
 dl.words dt { font-weight: 600; } dl.words dd { margin: 0 0 .5rem 0; color: var(--soft); }
 footer { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: .8rem; color: var(--soft);
   font-size: .88rem; overflow-wrap: anywhere; }
-.every-page { display: none; }
+.sheet, .sheet > tbody, .sheet > tbody > tr, .sheet > tbody > tr > td { display: block; padding: 0; border: 0; }
+.sheet > thead { display: none; }
 @media print {
   :root { color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --card: #fff; --line: #bbb; --one: #1f6fb2;
     --two: #c8651b; --three: #5b7f3a; --four: #7d5ba6; --five: #777; --bad: #9c2b23; --bad-paper: #fff; }
@@ -62,7 +64,9 @@ footer { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: .8r
   body { max-width: none; padding: 0; font-size: 10.5pt; }
   h2 { break-after: avoid; } figure, .tile, .verdict, tr { break-inside: avoid; } thead { display: table-header-group; }
   .wide { overflow: visible; }
-  .every-page { display: block; position: fixed; bottom: -11mm; left: 0; right: 0; text-align: center;
-    color: #9c2b23; font-weight: 600; font-size: 9pt; }
+  .sheet { display: table; font-size: inherit; table-layout: fixed; }
+  .sheet > thead { display: table-header-group; } .sheet > tbody { display: table-row-group; }
+  .sheet > tbody > tr { display: table-row; break-inside: auto; } .sheet > tbody > tr > td { display: table-cell; }
+  .sheet > thead td { color: #9c2b23; font-weight: 600; font-size: 9pt; border: 0; padding: 0 0 3mm; }
 }
 """

@@ -60,8 +60,8 @@ def _stream(key: str, title: str, found: StreamFigures) -> Table:
         ("steadiness", f"{steady.verdict}: windows differ by {percent(steady.window_spread)}", ""),
     ]
     lead = (
-        f"{latency.queries} queries, the next issued when the last is answered. Time from a file's bytes in memory to "
-        "the result, waiting included; nothing is left out."
+        f"{latency.queries:,} queries, the next issued when the last is answered. Time from a file's bytes in memory "
+        "to the result, waiting included; nothing is left out."
     )
     return Table(key, title, lead, ("latency", "measured", "99 % sure: at most"), tuple(rows))
 
@@ -92,7 +92,7 @@ def _offline(found: OfflineFigures) -> Table:
     ]
     lead = (
         f"A pile of images, {found.batch} handed over at once: {significant(found.images_per_s)} images a second over "
-        f"{found.queries} queries ({found.stability.verdict}). The table is from short stretches."
+        f"{found.queries:,} queries ({found.stability.verdict}). The table is from short stretches."
     )
     header = ("at once", "images a second", "median of a query", "queries")
     return Table("offline", "Throughput", lead, header, tuple(rows))
@@ -115,7 +115,7 @@ def _rate_row(point: RatePoint) -> tuple[str, ...]:
     bound = point.percentile.early_stopping_ms
     return (
         significant(point.rate_per_s),
-        str(point.queries),
+        f"{point.queries:,}",
         point.percentile.note if bound is None else milliseconds(bound),
         str(point.over_bound),
         percent(point.busy_share),
