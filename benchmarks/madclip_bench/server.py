@@ -112,9 +112,8 @@ def find_rate(bench: Bench, rules: ServerRules, service_ms: tuple[float, ...]) -
 
 
 def _try(bench: Bench, rules: ServerRules, rate_per_s: float) -> RateTrial:
-    planned = rules.limits.arrivals(rate_per_s)
-    arrivals = poisson_arrivals(rate_per_s, planned, bench.seed)
-    over = 0
+    arrivals = _arrivals(rate_per_s, rules, bench.seed)
+    planned, over = len(arrivals), 0
 
     def hopeless(latency_ms: float) -> bool:
         """More over the bound than the planned number of queries could forgive."""
@@ -123,6 +122,17 @@ def _try(bench: Bench, rules: ServerRules, rate_per_s: float) -> RateTrial:
         return over > 1 + (1 - rules.percentile) * planned
 
     return RateTrial(rate_per_s, open_loop(bench, "server", arrivals, hopeless=hopeless))
+
+
+def _arrivals(rate_per_s: float, rules: ServerRules, seed: int) -> tuple[float, ...]:
+    """As many as the limits ask for, and on until the last of them comes after the least time: chance alone would end
+    half of all stretches a little early.
+    """
+    least = rules.limits.arrivals(rate_per_s)
+    more = poisson_arrivals(rate_per_s, 50 + round(1.2 * least), seed)
+    least_ms = 1e3 * min(rules.limits.least_s, least / rate_per_s)
+    enough = next((i for i in range(least - 1, len(more)) if more[i] >= least_ms), len(more) - 1)
+    return more[: enough + 1]
 
 
 def _verdict(found: Percentile, trial: Trial, rules: ServerRules) -> str:

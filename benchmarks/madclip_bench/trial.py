@@ -29,9 +29,9 @@ class Trial:
 
     began_s: when it began, on the machine's monotonic clock (the sampler's). duration_s: from there to the last answer.
     batch: images a query. order: which image each query used, batch after batch, an index into the report's image list.
-    stage_ms: by stage, over all images of a query. scheduled_ms: arrival of each query, from the stretch's beginning;
-    waited_ms: from there to its issue. Both are empty in a closed loop. cut: an open loop was ended before its time,
-    since it could no longer hold its bound.
+    stage_ms: by stage, over all images of a query; not kept in an open loop, whose samples are many. scheduled_ms:
+    arrival of each query, from the stretch's beginning; waited_ms: from there to its issue. Both are empty in a closed
+    loop. cut: an open loop was ended before its time, since it could no longer hold its bound.
     """
 
     began_s: float
@@ -98,9 +98,11 @@ class _Taken:
     scheduled_ms: list[float] = field(default_factory=list)
     waited_ms: list[float] = field(default_factory=list)
 
-    def add(self, indices: Sequence[int], latency_ns: int, answered: Answered) -> None:
+    def add(self, indices: Sequence[int], latency_ns: int) -> None:
         self.order.extend(indices)
         self.latency_ms.append(milliseconds(latency_ns))
+
+    def add_stages(self, answered: Answered) -> None:
         self.stages.append(answered.stage_ms)
 
     def add_arrival(self, scheduled_ms: float, waited_ns: int) -> None:
@@ -136,7 +138,8 @@ def closed_loop(bench: Bench, scenario: str, limits: Limits, *, batch: int = 1) 
         issued = bench.clock.now_ns()
         answered = bench.ask(indices)
         now = bench.clock.now_ns()
-        taken.add(indices, now - issued, answered)
+        taken.add(indices, now - issued)
+        taken.add_stages(answered)
         bench.book.note(indices, answered.scores)
     return taken.trial(start, now, batch)
 
@@ -157,7 +160,7 @@ def open_loop(
         indices, issued = [next(order)], bench.clock.now_ns()
         answered = bench.ask(indices)
         now = bench.clock.now_ns()
-        taken.add(indices, now - due, answered)
+        taken.add(indices, now - due)
         taken.add_arrival(scheduled_ms, issued - due)
         bench.book.note(indices, answered.scores)
         if hopeless is not None and hopeless(milliseconds(now - due)):

@@ -38,8 +38,9 @@ REASONS = {
 STREAMS = {"single": "single stream", "multi": "multi-stream", "offline": "offline work"}
 MAX_VARIATION = 0.025
 MAX_OUTSIDE_SHARE = 0.01
-MAX_SPREAD = 1e-3
-"""Of two answers to one image by one engine on one box."""
+MAX_SPREAD = {"fp32": 1e-3}
+MAX_SPREAD_ELSE = 1e-2
+"""Of two answers to one image by one engine on one box, alone and in a batch; by precision."""
 
 
 def marks_of(setting: Setting, figures: Figures) -> tuple[str, ...]:
@@ -49,7 +50,7 @@ def marks_of(setting: Setting, figures: Figures) -> tuple[str, ...]:
         "synthetic images": setting.images.synthetic,
         "few images": setting.images.used < LEAST_DISTINCT,
         "unstable": figures.single.stability.verdict != "stable" or bool(figures.quiet.noise),
-        "answers differ": max(figures.answers.spread, figures.answers.gap or 0.0) > MAX_SPREAD,
+        "answers differ": max(figures.answers.spread, figures.answers.gap or 0.0) > _tolerance(setting),
         "degraded bundle": bool(setting.bundle.degraded),
     }
     others = {
@@ -65,7 +66,7 @@ def marks_of(setting: Setting, figures: Figures) -> tuple[str, ...]:
 def warnings_of(setting: Setting, figures: Figures) -> tuple[str, ...]:
     """Sentences on everything that limits the figures."""
     images, single, answers = setting.images, figures.single, figures.answers
-    steady = single.stability
+    steady, tolerance = single.stability, _tolerance(setting)
     found = {
         f"only {images.used} distinct images, fewer than {LEAST_DISTINCT}": images.used < LEAST_DISTINCT,
         f"{len(images.refused)} image(s) of the folder could not be read": bool(images.refused),
@@ -77,8 +78,8 @@ def warnings_of(setting: Setting, figures: Figures) -> tuple[str, ...]:
             single.outside_share > MAX_OUTSIDE_SHARE
         ),
         "copying takes longer than computing": _copies_dominate(single),
-        f"two timed answers to one image differ by {answers.spread:.2g}": answers.spread > MAX_SPREAD,
-        f"a timed answer differs from the evaluated one by {answers.gap or 0:.2g}": (answers.gap or 0) > MAX_SPREAD,
+        f"two timed answers to one image differ by {answers.spread:.2g}": answers.spread > tolerance,
+        f"a timed answer differs from the evaluated one by {answers.gap or 0:.2g}": (answers.gap or 0) > tolerance,
         "nothing watched the machine during the run": figures.quiet.samples == 0,
         **_others(figures),
         f"the bundle missed a gate at export and was kept all the same: {setting.bundle.degraded}": bool(
@@ -112,6 +113,10 @@ def stamp_of(marks: tuple[str, ...]) -> str:
     """What must stand on every page of a report that nobody should buy by; "" for the others."""
     reasons = [REASONS[mark] for mark in marks if mark in REASONS]
     return f"{NOT_FOR_PROCUREMENT.capitalize()}: {'; '.join(reasons)}" if reasons else ""
+
+
+def _tolerance(setting: Setting) -> float:
+    return MAX_SPREAD.get(setting.engine.precision, MAX_SPREAD_ELSE)
 
 
 def _copies_dominate(single: StreamFigures) -> bool:

@@ -178,6 +178,13 @@ def test_an_engine_that_answers_at_random_is_found() -> None:
     assert made.figures.answers.spread == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize(("precision", "differs"), [("fp32", True), ("fp16", False), ("int8", False)])
+def test_half_precision_may_round_a_batch_otherwise_than_an_image_alone(precision: str, differs: bool) -> None:
+    low = tuple(None if score is None else score - 0.005 for score in raw().score_low)
+    of = setting(engine=dataclasses.replace(SETTING.engine, precision=precision))
+    assert ("answers differ" in report(of, raw(score_low=low)).marks) is differs
+
+
 def test_a_timed_answer_unlike_the_evaluated_one_is_found() -> None:
     other = dataclasses.replace(evaluated(), scores=(0.9, *evaluated().scores[1:]))
     made = report(samples=raw(evaluated=other))

@@ -70,7 +70,7 @@ def test_a_held_rate_never_came_from_a_stretch_shorter_than_the_rules() -> None:
     rules = ServerRules(1000.0, FULL.server.limits)
     for tried in find_rate(bench, rules, (10.0,) * 700):
         assert tried.trial.queries >= 662
-        assert tried.trial.cut or tried.trial.duration_s > 0.9 * 600
+        assert tried.trial.cut or tried.trial.duration_s >= 600
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_full_run_gives_every_scenario_its_ten_minutes() -> None:
     trials = run_scenarios(bench, FULL)
     for trial in (trials.single, trials.multi, trials.offline):
         assert trial is not None and trial.duration_s >= 600.0
-    assert all(one.trial.duration_s > 540.0 or one.trial.cut for one in trials.server)
+    assert all(one.trial.duration_s >= 600.0 or one.trial.cut for one in trials.server)
     assert all(one.duration_s > 480.0 for one in trials.scanner)
 
 

@@ -35,7 +35,7 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-
 .wide { overflow-x: auto; }
 th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 thead th { color: var(--soft); font-weight: 600; }
-tbody th { font-weight: 400; }
+tbody > tr > th { font-weight: 400; }
 td { overflow-wrap: anywhere; }
 figure { margin: 1rem 0 0; }
 figcaption { color: var(--soft); font-size: .88rem; }
