@@ -160,7 +160,7 @@ def open_trial(rate_per_s: float, count: int, wait_ms: float = 2.0, service_ms: 
         batch=1,
         order=tuple(i % 100 for i in range(count)),
         latency_ms=(wait_ms + service_ms,) * count,
-        stage_ms=dict.fromkeys(STAGES, (service_ms / 4,) * count),
+        stage_ms={},
         scheduled_ms=scheduled,
         waited_ms=(wait_ms,) * count,
     )

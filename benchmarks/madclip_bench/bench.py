@@ -50,18 +50,19 @@ class Job:
 
 
 def run_bundle(job: Job, *, tick: Tick = silent) -> Report:
-    """Everything, in this order: load, cold starts, scenarios under the sampler's eyes, deliveries, accuracy.
+    """Everything, in this order: cold starts, load, scenarios under the sampler's eyes, deliveries, accuracy.
 
     Raises: BundleRefused, EngineRefused, InputRefused (no readable image), UsageError, OutputNotWritten.
     """
     started, load_before = datetime.now(timezone.utc), load_average()
     cases = None if job.data is None else open_test_set(job.data)  # a wrong folder shows now, not after an hour
+    images = _images(job, cases)
+    tick("cold starts", 0, 0.0)
+    # Before this process holds the model too: a small box may not have room for it twice.
+    starts = take_starts(job.bundle, job.engine, job.head, images.encoded[0], job.rules.starts)
     loading_ns = time.perf_counter_ns()
     detector = Detector.load(job.bundle, engine=job.engine, head=job.head)
     load_ms = round((time.perf_counter_ns() - loading_ns) / 1e6, 4)
-    images = _images(job, cases)
-    tick("cold starts", 0, 0.0)
-    starts = take_starts(job.bundle, job.engine, detector.head, images.encoded[0], job.rules.starts)
     raw = time_detector(detector, images, job.rules, period_s=0.2 if job.rules.quick else 1.0, tick=tick)
     tick("deliveries", 0, 0.0)
     first = list(islice(query_order(len(images.encoded), job.rules.seed), job.rules.deliveries))

@@ -2,8 +2,9 @@
 
     python -m madclip_bench.cold_start BUNDLE ENGINE HEAD IMAGE LAUNCHED_NS
 
-LAUNCHED_NS: when the parent launched this process, on the same monotonic clock. The last line of stdout is one JSON
-document of milliseconds since then. Nothing heavy is imported before the clock is read.
+HEAD: "" for a bundle's only one. LAUNCHED_NS: when the parent launched this process, on the same monotonic clock. The
+last line of stdout is one JSON document: milliseconds since then, or the refusal that came instead. Nothing heavy is
+imported before the clock is read.
 """
 
 from __future__ import annotations
@@ -17,22 +18,21 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str]) -> int:
-    """Load, answer one image, say how long each took. Refusals are one line on stderr and their exit code."""
+    """Load, answer one image, say how long each took."""
     interpreter_ns = time.perf_counter_ns()
     bundle, engine, head, image, launched = arguments
     from madclip_runtime.errors import MadclipError
 
     try:
-        stamps = _start(bundle, engine, head, Path(image), int(launched), interpreter_ns)
+        said = _start(bundle, engine, head or None, Path(image), int(launched), interpreter_ns)
     except MadclipError as error:
-        sys.stderr.write(f"{error.line()}\n")
-        return error.exit_code
-    sys.stdout.write(f"{json.dumps(stamps)}\n")
+        said = {"refused": type(error).__name__, "what": error.what, "why": error.why, "do": error.do}
+    sys.stdout.write(f"{json.dumps(said)}\n")
     return 0
 
 
 def _start(
-    bundle: str, engine: str, head: str, image: Path, launched_ns: int, interpreter_ns: int
+    bundle: str, engine: str, head: str | None, image: Path, launched_ns: int, interpreter_ns: int
 ) -> dict[str, object]:
     from madclip_runtime.detector import Detector
 

@@ -19,12 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
-from madclip_runtime.errors import EngineRefused
+from madclip_runtime.errors import BundleRefused, EngineRefused, InputRefused, MadclipError, UsageError
 from madclip_runtime.schema import SchemaError, decode
 
 __all__ = ["AGAIN", "FIRST", "FROM_DISK", "Start", "StartFigures", "StartKind", "take_starts"]
 
 FIRST, AGAIN, FROM_DISK = "first", "again", "from disk"
+_REFUSALS: dict[str, type[MadclipError]] = {
+    kind.__name__: kind for kind in (BundleRefused, EngineRefused, InputRefused, UsageError)
+}
 _LONGEST_S = 1800
 """An engine build on a small board takes minutes; half an hour is a hang."""
 
@@ -80,15 +83,16 @@ class StartFigures:
         return cls(tuple(kinds.values()), build, max(peaks, default=None))
 
 
-def take_starts(bundle: Path, engine: str, head: str, image: bytes, count: int) -> tuple[Start, ...]:
+def take_starts(bundle: Path, engine: str, head: str | None, image: bytes, count: int) -> tuple[Start, ...]:
     """One first, then `count` again and, where the system can forget files, as many from disk.
 
-    Raises: EngineRefused with the process's own last words where one fails.
+    Raises: what the fresh process was refused with (BundleRefused, EngineRefused, UsageError, InputRefused);
+    EngineRefused with its last words where it fails otherwise.
     """
     with tempfile.TemporaryDirectory(prefix="madclip-bench-") as folder:
         file = Path(folder) / "image"
         file.write_bytes(image)
-        launch = [str(bundle), engine, head, str(file)]
+        launch = [str(bundle), engine, head or "", str(file)]
         cache = Path(folder) / "cache"
         cache.mkdir()
         starts = [_launch(FIRST, launch, cache)]
@@ -114,11 +118,13 @@ def _launch(kind: str, arguments: list[str], cache: Path) -> Start:
 
 def _parse(kind: str, done: subprocess.CompletedProcess[str]) -> Start:
     lines = done.stdout.splitlines()
-    with contextlib.suppress(SchemaError, ValueError):
-        if done.returncode == 0 and lines:
-            return decode(Start, {"kind": kind, **json.loads(lines[-1])})
-    said = done.stderr.strip().splitlines() or [f"exit code {done.returncode} and no word why"]
-    raise EngineRefused("a cold start", said[-1][:300], "run madclip-run by hand on this bundle")
+    with contextlib.suppress(SchemaError, ValueError, TypeError):
+        said = json.loads(lines[-1]) if done.returncode == 0 and lines else {}
+        if "refused" in said:
+            raise _REFUSALS.get(said["refused"], EngineRefused)(said["what"], said["why"], said["do"])
+        return decode(Start, {"kind": kind, **said})
+    words = done.stderr.strip().splitlines() or [f"exit code {done.returncode} and no word why"]
+    raise EngineRefused("a cold start", words[-1][:300], "run madclip-run by hand on this bundle")
 
 
 def _forget(bundle: Path) -> None:

@@ -16,7 +16,7 @@ from madclip_bench.images import synthetic_images
 from madclip_bench.packages import installed_packages
 from madclip_bench.starts import StartFigures, take_starts
 from madclip_runtime.detector import Detector
-from madclip_runtime.errors import EngineRefused, OutputNotWritten
+from madclip_runtime.errors import BundleRefused, EngineRefused, OutputNotWritten, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,23 @@ def test_the_engines_cache_is_empty_at_first_and_kept_after(
     assert len({folder for folder, _ in seen}) == 1
 
 
-def test_a_start_that_fails_is_refused_with_its_own_last_words(tiny_bundle: Path, image: bytes) -> None:
-    with pytest.raises(EngineRefused, match="no such engine"):
-        take_starts(tiny_bundle, "abacus", "brightness", image, 1)
+def test_a_refusal_comes_out_of_the_fresh_process_as_it_was(tiny_bundle: Path, image: bytes, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such engine"):
+        take_starts(tiny_bundle, "abacus", None, image, 1)
+    with pytest.raises(BundleRefused, match="no such folder"):
+        take_starts(tmp_path / "absent.madclip", "cpu", None, image, 1)
 
 
-@pytest.mark.parametrize("stdout", ["", "not json", '{"interpreter_ms": 1}'])
+def test_a_process_that_dies_is_refused_with_its_last_words(
+    tiny_bundle: Path, image: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = subprocess.CompletedProcess([], -9, "", "loading\nKilled\n")
+    monkeypatch.setattr(module.subprocess, "run", lambda *a, **k: done)
+    with pytest.raises(EngineRefused, match="Killed"):
+        take_starts(tiny_bundle, "cpu", None, image, 1)
+
+
+@pytest.mark.parametrize("stdout", ["", "not json", '{"interpreter_ms": 1}', "[]", "7"])
 def test_a_start_that_says_nonsense_is_refused(
     tiny_bundle: Path, image: bytes, stdout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
