@@ -60,7 +60,7 @@ class AccuracyFigures:
     """status: "measured" or "speed only"; why: a sentence for the latter. Areas and proportions in 0–1.
 
     point, threshold: the bundle's default operating point; None where it has none, and then sensitivity and specificity
-    are None too. notes: sentences on what limits these figures.
+    are None too. notes: sentences on what limits these figures. refused: test images that could not be read, and why.
     """
 
     status: str
@@ -76,6 +76,7 @@ class AccuracyFigures:
     specificity: Proportion | None = None
     promises: tuple[Promise, ...] = ()
     notes: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, found: Evaluated, promised: PromisedFigures) -> AccuracyFigures:
@@ -101,6 +102,7 @@ class AccuracyFigures:
             specificity=specificity,
             promises=_promises(promised, area, pixels, sensitivity, specificity),
             notes=_notes(found, promised),
+            refused=found.refused,
         )
 
 

@@ -108,7 +108,7 @@ def _images(job: Job, cases: TestSet | None) -> ImageSet:
     if job.images is not None:
         return folder_images(job.images, seed)
     if job.data is not None and cases is not None:
-        return listed_images(cases.images, job.data, seed)
+        return listed_images(cases.images, job.data, seed, synthetic=cases.synthetic)
     return synthetic_images(seed)
 
 

@@ -91,6 +91,11 @@ class ImageSet:
         """All of them together, in memory."""
         return sum(map(len, self.by_hash.values()))
 
+    def _source(self) -> str:
+        if self.found:
+            return "a folder of synthetic phantoms" if self.synthetic else "a folder of images"
+        return f"synthetic images, {_SIDE}×{_SIDE} grey PNG"
+
     def add(self, data: bytes) -> None:
         """Keep an image unless these bytes are here already."""
         digest = hashlib.sha256(data).hexdigest()
@@ -101,7 +106,7 @@ class ImageSet:
         """What the report says of them."""
         together = hashlib.sha256("".join(sorted(self.hashes)).encode()).hexdigest()
         return ImageCard(
-            source=f"synthetic images, {_SIDE}×{_SIDE} grey PNG" if self.synthetic else "a folder of images",
+            source=self._source(),
             synthetic=self.synthetic,
             found=self.found,
             used=len(self.by_hash),
@@ -124,9 +129,9 @@ def folder_images(folder: Path, seed: int) -> ImageSet:
     return listed_images([job.source for job in jobs], folder, seed)
 
 
-def listed_images(files: Sequence[Path], folder: Path, seed: int) -> ImageSet:
-    """The same from files below a folder. Raises: InputRefused where none of them can be read."""
-    chosen = ImageSet(found=len(files))
+def listed_images(files: Sequence[Path], folder: Path, seed: int, *, synthetic: bool = False) -> ImageSet:
+    """The same from files below a folder. synthetic: they are phantoms. Raises: InputRefused where none can be read."""
+    chosen = ImageSet(found=len(files), synthetic=synthetic)
     for index in np.random.default_rng(seed).permutation(len(files)):
         if len(chosen.by_hash) >= MAX_IMAGES or chosen.encoded_bytes >= MAX_TOTAL_BYTES:
             chosen.left_out += 1

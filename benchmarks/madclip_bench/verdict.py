@@ -145,7 +145,8 @@ def _cards(setting: Setting) -> str:
 def _latency(single: StreamFigures) -> str:
     p90 = single.latency.percentile("p90")
     if p90.value_ms is None or p90.early_stopping_ms is None:
-        return f"How long 9 of 10 images take is {p90.note} ({single.latency.queries} were run)"
+        had = f"the run had {single.latency.queries} queries and that needs {p90.least_queries}"
+        return f"How long 9 of 10 images take can't be said ({had})"
     return (
         f"9 of 10 images are answered within {milliseconds(p90.value_ms)} "
         f"(99 % sure: within {milliseconds(p90.early_stopping_ms)})"

@@ -126,6 +126,24 @@ def test_data_gives_images_and_accuracy(tiny_bundle: Path, tmp_path: Path, capsy
     assert last["figures"]["answers"]["gap"] == 0.0 and last["figures"]["answers"]["images"] == 12
 
 
+def test_phantoms_are_marked_and_a_torn_test_image_is_named(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label, value in (("good", 20), ("Ungood", 250)):
+        (tmp_path / f"Toy_AD/test/{label}/img").mkdir(parents=True)
+        for i in range(3):
+            Image.new("L", (24, 24), value + i).save(tmp_path / f"Toy_AD/test/{label}/img/{i}.png")
+    (tmp_path / "Toy_AD/test/good/img/0.png").write_bytes(b"torn")
+    (tmp_path / "Toy_AD/phantoms.json").write_text('{"synthetic": true}')
+    options = ("--data", tmp_path / "Toy_AD", "--scenarios", "single", "--json", tmp_path / "o.json")
+    assert _run("--bundle", tiny_bundle, *options) == 3
+    out, err = capsys.readouterr()
+    last = json.loads(out.splitlines()[-1])
+    assert "synthetic images" in last["marks"]
+    assert last["setting"]["images"]["source"] == "a folder of synthetic phantoms"
+    assert "refused accuracy: 0.png: " in err and last["figures"]["accuracy"]["normal"] == 2
+
+
 def test_an_unreadable_image_is_named_and_the_others_are_timed(
     tiny_bundle: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

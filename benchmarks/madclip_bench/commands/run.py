@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace, talk: Callable[[str], None]) -> int:
     print_lines(lines(report))
     print_summary(report.summary())
     refused = [f"{image.file}: {image.why}" for image in report.setting.images.refused]
+    refused += [f"accuracy: {line}" for line in report.figures.accuracy.refused]
     for line in refused:
         talk(f"refused {line}")
     return InputRefused.exit_code if refused else EXIT_OK
