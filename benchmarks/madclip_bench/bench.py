@@ -59,11 +59,12 @@ def run_bundle(job: Job, *, tick: Tick = silent) -> Report:
     images = _images(job, cases)
     tick("cold starts", 0, 0.0)
     # Before this process holds the model too: a small box may not have room for it twice.
-    starts = take_starts(job.bundle, job.engine, job.head, images.encoded[0], job.rules.starts)
+    again, from_disk = job.rules.starts, job.rules.starts_from_disk
+    starts = take_starts(job.bundle, job.engine, job.head, images.encoded[0], again=again, from_disk=from_disk)
     loading_ns = time.perf_counter_ns()
     detector = Detector.load(job.bundle, engine=job.engine, head=job.head)
     load_ms = round((time.perf_counter_ns() - loading_ns) / 1e6, 4)
-    raw = time_detector(detector, images, job.rules, period_s=0.2 if job.rules.quick else 1.0, tick=tick)
+    raw = time_detector(detector, images, job.rules, period_s=job.rules.sample_s, tick=tick)
     tick("deliveries", 0, 0.0)
     first = list(islice(query_order(len(images.encoded), job.rules.seed), job.rules.deliveries))
     delivery = deliver(detector, [images.encoded[index] for index in first], job.folder)

@@ -108,8 +108,9 @@ class Rules:
 
     scenarios: which were asked for, "single" always among them. seed: of images, orders and arrivals.
     multi_images: images of one multi-stream query. batches: how many images at once the offline scenario tries, sweep_s
-    seconds each. idle_s: quiet seconds before the first scenario, for idle power and the load of others.
-    starts: fresh processes that are started to time a cold start. deliveries: results drawn and written.
+    seconds each. idle_s: quiet seconds before the first scenario, for idle power and the load of others. sample_s: from one of the sampler's samples to the next.
+    starts, starts_from_disk: fresh processes that are started to time a cold start, the latter after the kernel was
+    asked to forget the bundle's files. deliveries: results drawn and written.
     """
 
     quick: bool
@@ -122,7 +123,9 @@ class Rules:
     scanner: ScannerRules
     sweep_s: float
     idle_s: float
+    sample_s: float
     starts: int
+    starts_from_disk: int
     deliveries: int
     multi_images: int = 8
     batches: tuple[int, ...] = (1, 2, 4, 8, 16)
@@ -152,7 +155,9 @@ class Rules:
             scanner=scanner or ScannerRules(),
             sweep_s=20.0,
             idle_s=10.0,
+            sample_s=1.0,
             starts=5,
+            starts_from_disk=5,
             deliveries=64,
         )
 
@@ -178,8 +183,10 @@ class Rules:
             scanner=short.scaled_to(4),
             sweep_s=0.6,
             idle_s=1.0,
+            sample_s=0.2,
             starts=1,
-            deliveries=8,
+            starts_from_disk=0,
+            deliveries=4,
         )
 
     def wants(self, scenario: str) -> bool:

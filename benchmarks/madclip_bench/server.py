@@ -80,7 +80,7 @@ class ServerFigures:
 
     @classmethod
     def of(cls, trials: tuple[RateTrial, ...], rules: ServerRules) -> ServerFigures:
-        """From all stretches of a run; none: an idle box alone misses the bound."""
+        """From all stretches of a run; none: one image alone takes as long as the bound, or nearly."""
         tried = tuple(sorted((RatePoint.of(one, rules) for one in trials), key=lambda point: point.rate_per_s))
         held = [point.rate_per_s for point in tried if point.verdict == HELD]
         missed = [point.rate_per_s for point in tried if point.verdict == MISSED]
@@ -101,7 +101,7 @@ def find_rate(bench: Bench, rules: ServerRules, service_ms: tuple[float, ...]) -
     rate = predicted_rate(service_ms, rules.bound_ms, rules.percentile, bench.seed) * rules.start_share
     trials: list[RateTrial] = []
     verdicts: set[str] = set()
-    while rate > 0 and len(trials) < rules.most_trials and not {HELD, MISSED} <= verdicts:
+    while rate * rules.limits.most_s >= 1 and len(trials) < rules.most_trials and not {HELD, MISSED} <= verdicts:
         trials.append(_try(bench, rules, round(rate, 4)))
         verdict = RatePoint.of(trials[-1], rules).verdict
         verdicts.add(verdict)
@@ -126,13 +126,14 @@ def _try(bench: Bench, rules: ServerRules, rate_per_s: float) -> RateTrial:
 
 def _arrivals(rate_per_s: float, rules: ServerRules, seed: int) -> tuple[float, ...]:
     """As many as the limits ask for, and on until the last of them comes after the least time: chance alone would end
-    half of all stretches a little early.
+    half of all stretches a little early. The first comes at once, none after the most time.
     """
-    least = rules.limits.arrivals(rate_per_s)
-    more = poisson_arrivals(rate_per_s, 50 + round(1.2 * least), seed)
-    least_ms = 1e3 * min(rules.limits.least_s, least / rate_per_s)
-    enough = next((i for i in range(least - 1, len(more)) if more[i] >= least_ms), len(more) - 1)
-    return more[: enough + 1]
+    limits = rules.limits
+    least = limits.arrivals(rate_per_s)
+    drawn = poisson_arrivals(rate_per_s, 50 + round(1.2 * least), seed)
+    more = [round(when - drawn[0], 4) for when in drawn]
+    enough = next((i for i in range(least - 1, len(more)) if more[i] >= 1e3 * limits.least_s), len(more) - 1)
+    return tuple(when for when in more[: enough + 1] if when <= 1e3 * limits.most_s)
 
 
 def _verdict(found: Percentile, trial: Trial, rules: ServerRules) -> str:
@@ -145,7 +146,7 @@ def _verdict(found: Percentile, trial: Trial, rules: ServerRules) -> str:
 
 def _note(tried: tuple[RatePoint, ...], held: bool) -> str:
     if not tried:
-        return "one image alone already takes longer than the bound"
+        return "one image alone already takes as long, or nearly"
     if held:
         return ""
     undecided = [point for point in tried if point.verdict == UNDECIDED]

@@ -83,8 +83,10 @@ class StartFigures:
         return cls(tuple(kinds.values()), build, max(peaks, default=None))
 
 
-def take_starts(bundle: Path, engine: str, head: str | None, image: bytes, count: int) -> tuple[Start, ...]:
-    """One first, then `count` again and, where the system can forget files, as many from disk.
+def take_starts(
+    bundle: Path, engine: str, head: str | None, image: bytes, *, again: int, from_disk: int
+) -> tuple[Start, ...]:
+    """One first, then the others; none from disk where the system can't be asked to forget files.
 
     Raises: what the fresh process was refused with (BundleRefused, EngineRefused, UsageError, InputRefused);
     EngineRefused with its last words where it fails otherwise.
@@ -96,8 +98,8 @@ def take_starts(bundle: Path, engine: str, head: str | None, image: bytes, count
         cache = Path(folder) / "cache"
         cache.mkdir()
         starts = [_launch(FIRST, launch, cache)]
-        starts += [_launch(AGAIN, launch, cache) for _ in range(count)]
-        for _ in range(count if hasattr(os, "posix_fadvise") else 0):
+        starts += [_launch(AGAIN, launch, cache) for _ in range(again)]
+        for _ in range(from_disk if hasattr(os, "posix_fadvise") else 0):
             _forget(bundle)
             starts.append(_launch(FROM_DISK, launch, cache))
     return tuple(starts)

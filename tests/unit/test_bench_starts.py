@@ -25,7 +25,7 @@ def image() -> bytes:
 
 
 def test_every_kind_of_start_is_a_fresh_process(tiny_bundle: Path, image: bytes) -> None:
-    starts = take_starts(tiny_bundle, "cpu", "brightness", image, 1)
+    starts = take_starts(tiny_bundle, "cpu", "brightness", image, again=1, from_disk=1)
     kinds = [start.kind for start in starts]
     assert kinds == ["first", "again", "from disk"] if hasattr(os, "posix_fadvise") else ["first", "again"]
     for start in starts:
@@ -49,16 +49,16 @@ def test_the_engines_cache_is_empty_at_first_and_kept_after(
         return subprocess.CompletedProcess(command, 0, json.dumps({**line, "peak_memory_bytes": None}), "")
 
     monkeypatch.setattr(module.subprocess, "run", fake)
-    take_starts(tiny_bundle, "cpu", "brightness", image, 2)
+    take_starts(tiny_bundle, "cpu", "brightness", image, again=2, from_disk=0)
     assert [there for _, there in seen[:3]] == [False, True, True]
     assert len({folder for folder, _ in seen}) == 1
 
 
 def test_a_refusal_comes_out_of_the_fresh_process_as_it_was(tiny_bundle: Path, image: bytes, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such engine"):
-        take_starts(tiny_bundle, "abacus", None, image, 1)
+        take_starts(tiny_bundle, "abacus", None, image, again=1, from_disk=0)
     with pytest.raises(BundleRefused, match="no such folder"):
-        take_starts(tmp_path / "absent.madclip", "cpu", None, image, 1)
+        take_starts(tmp_path / "absent.madclip", "cpu", None, image, again=1, from_disk=0)
 
 
 def test_a_process_that_dies_is_refused_with_its_last_words(
@@ -67,7 +67,7 @@ def test_a_process_that_dies_is_refused_with_its_last_words(
     done = subprocess.CompletedProcess([], -9, "", "loading\nKilled\n")
     monkeypatch.setattr(module.subprocess, "run", lambda *a, **k: done)
     with pytest.raises(EngineRefused, match="Killed"):
-        take_starts(tiny_bundle, "cpu", None, image, 1)
+        take_starts(tiny_bundle, "cpu", None, image, again=1, from_disk=0)
 
 
 @pytest.mark.parametrize("stdout", ["", "not json", '{"interpreter_ms": 1}', "[]", "7"])
@@ -77,7 +77,7 @@ def test_a_start_that_says_nonsense_is_refused(
     done = subprocess.CompletedProcess([], 0, stdout, "")
     monkeypatch.setattr(module.subprocess, "run", lambda *a, **k: done)
     with pytest.raises(EngineRefused, match="a cold start"):
-        take_starts(tiny_bundle, "cpu", "brightness", image, 1)
+        take_starts(tiny_bundle, "cpu", "brightness", image, again=1, from_disk=1)
 
 
 def test_nothing_heavy_is_loaded_before_the_clock_is_read() -> None:
