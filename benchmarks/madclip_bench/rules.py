@@ -108,7 +108,8 @@ class Rules:
 
     scenarios: which were asked for, "single" always among them. seed: of images, orders and arrivals.
     multi_images: images of one multi-stream query. batches: how many images at once the offline scenario tries, sweep_s
-    seconds each. idle_s: quiet seconds before the first scenario, for idle power and the load of others. sample_s: from one of the sampler's samples to the next.
+    seconds each. idle_s: quiet seconds before the first scenario, for idle power and the load of others. sample_s:
+    from one of the sampler's samples to the next.
     starts, starts_from_disk: fresh processes that are started to time a cold start, the latter after the kernel was
     asked to forget the bundle's files. deliveries: results drawn and written.
     """
