@@ -5,7 +5,10 @@ report = run_bundle(Job(Path("x-fp16.madclip"), Rules.full(seed=0), data=Path("B
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import islice
@@ -16,6 +19,7 @@ from madclip_bench.accuracy import evaluate
 from madclip_bench.cases import TestSet, open_test_set
 from madclip_bench.clock import Clock, WallClock
 from madclip_bench.delivery import deliver
+from madclip_bench.engine_cache import cache_options, fresh_cache
 from madclip_bench.images import ImageSet, folder_images, listed_images, query_order, synthetic_images
 from madclip_bench.integrity import code_sha256
 from madclip_bench.machine import Machine, load_average, peak_memory_bytes, read_machine
@@ -30,6 +34,7 @@ from madclip_bench.starts import take_starts
 from madclip_bench.subject import subject_of
 from madclip_bench.trial import Bench, Tick, silent
 from madclip_runtime.detector import Detector
+from madclip_runtime.errors import OutputNotWritten
 
 __all__ = ["Job", "run_bundle", "time_detector"]
 
@@ -54,15 +59,20 @@ def run_bundle(job: Job, *, tick: Tick = silent) -> Report:
 
     Raises: BundleRefused, EngineRefused, InputRefused (no readable image), UsageError, OutputNotWritten.
     """
+    with _place(job.folder) as place:
+        return _run(job, fresh_cache(place), tick)
+
+
+def _run(job: Job, cache: Path, tick: Tick) -> Report:
     started, load_before = datetime.now(timezone.utc), load_average()
     cases = None if job.data is None else open_test_set(job.data)  # a wrong folder shows now, not after an hour
     images = _images(job, cases)
     tick("cold starts", 0, 0.0)
     # Before this process holds the model too: a small box may not have room for it twice.
     again, from_disk = job.rules.starts, job.rules.starts_from_disk
-    starts = take_starts(job.bundle, job.engine, job.head, images.encoded[0], again=again, from_disk=from_disk)
+    starts = take_starts(job.bundle, job.engine, job.head, images.encoded[0], cache, again=again, from_disk=from_disk)
     loading_ns = time.perf_counter_ns()
-    detector = Detector.load(job.bundle, engine=job.engine, head=job.head)
+    detector = Detector.load(job.bundle, engine=job.engine, head=job.head, **cache_options(cache))
     load_ms = round((time.perf_counter_ns() - loading_ns) / 1e6, 4)
     raw = time_detector(detector, images, job.rules, period_s=job.rules.sample_s, tick=tick)
     tick("deliveries", 0, 0.0)
@@ -94,6 +104,17 @@ def time_detector(
         monitor = watch.monitor
     low, high = bench.book.columns(len(images.hashes))
     return Raw(images.hashes, low, high, 0.0, peak_memory_bytes(), idle, trials, monitor)
+
+
+@contextlib.contextmanager
+def _place(folder: Path) -> Iterator[Path]:
+    """A folder on the disk that results go to, gone when the run ends. Raises: OutputNotWritten."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix=".madclip-bench-", dir=folder)
+    except OSError as error:
+        raise OutputNotWritten(str(folder), error.strerror or str(error), "check the folder and its space") from None
+    with made as name:
+        yield Path(name)
 
 
 def _scenarios(bench: Bench, rules: Rules) -> tuple[Window, Trials]:

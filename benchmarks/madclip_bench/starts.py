@@ -84,9 +84,11 @@ class StartFigures:
 
 
 def take_starts(
-    bundle: Path, engine: str, head: str | None, image: bytes, *, again: int, from_disk: int
+    bundle: Path, engine: str, head: str | None, image: bytes, cache: Path, *, again: int, from_disk: int
 ) -> tuple[Start, ...]:
     """One first, then the others; none from disk where the system can't be asked to forget files.
+
+    cache: an empty folder for what engines build.
 
     Raises: what the fresh process was refused with (BundleRefused, EngineRefused, UsageError, InputRefused);
     EngineRefused with its last words where it fails otherwise.
@@ -94,9 +96,7 @@ def take_starts(
     with tempfile.TemporaryDirectory(prefix="madclip-bench-") as folder:
         file = Path(folder) / "image"
         file.write_bytes(image)
-        launch = [str(bundle), engine, head or "", str(file)]
-        cache = Path(folder) / "cache"
-        cache.mkdir()
+        launch = [str(bundle), engine, head or "", str(file), str(cache)]
         starts = [_launch(FIRST, launch, cache)]
         starts += [_launch(AGAIN, launch, cache) for _ in range(again)]
         for _ in range(from_disk if hasattr(os, "posix_fadvise") else 0):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from bench_fakes import raw
 
 from madclip_bench import starts as module
 from madclip_bench.delivery import Delivery, DeliveryFigures, deliver
+from madclip_bench.engine_cache import cache_options, fresh_cache
 from madclip_bench.images import synthetic_images
 from madclip_bench.packages import installed_packages
 from madclip_bench.starts import StartFigures, take_starts
@@ -19,13 +21,18 @@ from madclip_runtime.detector import Detector
 from madclip_runtime.errors import BundleRefused, EngineRefused, OutputNotWritten, UsageError
 
 
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return fresh_cache(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def image() -> bytes:
     return synthetic_images(seed=0, count=1).encoded[0]
 
 
-def test_every_kind_of_start_is_a_fresh_process(tiny_bundle: Path, image: bytes) -> None:
-    starts = take_starts(tiny_bundle, "cpu", "brightness", image, again=1, from_disk=1)
+def test_every_kind_of_start_is_a_fresh_process(tiny_bundle: Path, image: bytes, cache: Path) -> None:
+    starts = take_starts(tiny_bundle, "cpu", "brightness", image, cache, again=1, from_disk=1)
     kinds = [start.kind for start in starts]
     assert kinds == ["first", "again", "from disk"] if hasattr(os, "posix_fadvise") else ["first", "again"]
     for start in starts:
@@ -35,7 +42,7 @@ def test_every_kind_of_start_is_a_fresh_process(tiny_bundle: Path, image: bytes)
 
 
 def test_the_engines_cache_is_empty_at_first_and_kept_after(
-    tiny_bundle: Path, image: bytes, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Path, image: bytes, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, bool]] = []
 
@@ -49,35 +56,46 @@ def test_the_engines_cache_is_empty_at_first_and_kept_after(
         return subprocess.CompletedProcess(command, 0, json.dumps({**line, "peak_memory_bytes": None}), "")
 
     monkeypatch.setattr(module.subprocess, "run", fake)
-    take_starts(tiny_bundle, "cpu", "brightness", image, again=2, from_disk=0)
+    take_starts(tiny_bundle, "cpu", "brightness", image, cache, again=2, from_disk=0)
     assert [there for _, there in seen[:3]] == [False, True, True]
     assert len({folder for folder, _ in seen}) == 1
 
 
-def test_a_refusal_comes_out_of_the_fresh_process_as_it_was(tiny_bundle: Path, image: bytes, tmp_path: Path) -> None:
+def test_the_runtimes_cache_is_the_runs_own_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime_cache = SimpleNamespace(open_cache=lambda folder, limit_gb, tell: (folder, limit_gb))
+    monkeypatch.setitem(sys.modules, "madclip_runtime.cache", runtime_cache)
+    assert cache_options(cache) == {"cache": (str(cache), 64.0)}
+    monkeypatch.setitem(sys.modules, "madclip_runtime.cache", None)
+    assert cache_options(cache) == {}
+    assert cache.stat().st_mode & 0o077 == 0 or os.name == "nt"
+
+
+def test_a_refusal_comes_out_of_the_fresh_process_as_it_was(
+    tiny_bundle: Path, image: bytes, cache: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="no such engine"):
-        take_starts(tiny_bundle, "abacus", None, image, again=1, from_disk=0)
+        take_starts(tiny_bundle, "abacus", None, image, cache, again=1, from_disk=0)
     with pytest.raises(BundleRefused, match="no such folder"):
-        take_starts(tmp_path / "absent.madclip", "cpu", None, image, again=1, from_disk=0)
+        take_starts(tmp_path / "absent.madclip", "cpu", None, image, cache, again=1, from_disk=0)
 
 
 def test_a_process_that_dies_is_refused_with_its_last_words(
-    tiny_bundle: Path, image: bytes, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Path, image: bytes, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = subprocess.CompletedProcess([], -9, "", "loading\nKilled\n")
     monkeypatch.setattr(module.subprocess, "run", lambda *a, **k: done)
     with pytest.raises(EngineRefused, match="Killed"):
-        take_starts(tiny_bundle, "cpu", None, image, again=1, from_disk=0)
+        take_starts(tiny_bundle, "cpu", None, image, cache, again=1, from_disk=0)
 
 
 @pytest.mark.parametrize("stdout", ["", "not json", '{"interpreter_ms": 1}', "[]", "7"])
 def test_a_start_that_says_nonsense_is_refused(
-    tiny_bundle: Path, image: bytes, stdout: str, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Path, image: bytes, cache: Path, stdout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = subprocess.CompletedProcess([], 0, stdout, "")
     monkeypatch.setattr(module.subprocess, "run", lambda *a, **k: done)
     with pytest.raises(EngineRefused, match="a cold start"):
-        take_starts(tiny_bundle, "cpu", "brightness", image, again=1, from_disk=1)
+        take_starts(tiny_bundle, "cpu", "brightness", image, cache, again=1, from_disk=1)
 
 
 def test_nothing_heavy_is_loaded_before_the_clock_is_read() -> None:
@@ -95,7 +113,7 @@ def test_an_engine_build_shows_as_the_first_loads_extra() -> None:
     assert found.peak_memory_bytes == 910_000_000
 
 
-def test_deliveries_leave_nothing_behind(tiny_bundle: Path, image: bytes, tmp_path: Path) -> None:
+def test_deliveries_leave_nothing_behind(tiny_bundle: Path, image: bytes, cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     delivery = deliver(Detector.load(tiny_bundle), [image, image], out)
@@ -106,7 +124,7 @@ def test_deliveries_leave_nothing_behind(tiny_bundle: Path, image: bytes, tmp_pa
 
 
 def test_a_delivery_that_cannot_be_written_is_refused(
-    tiny_bundle: Path, image: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Path, image: bytes, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, data: bytes) -> None:
         raise OutputNotWritten(str(path), "No space left on device")
