@@ -85,12 +85,14 @@ def _row(row: tuple[str, ...]) -> str:
 
 
 def _body(report: Report, raw: Raw, drawn: dict[str, list[Drawn]]) -> Iterator[str]:
+    """Verdict, how it was measured, limits; then everything in detail."""
     yield from _head(report)
+    method, *sheet = sheet_tables(report)
+    yield table_html(method)
+    yield _list("limits", "What this report does not say", LIMITS)
     for table in measured_tables(report.figures):
         yield table_html(table, drawn.get(table.key, ()))
-    for table in sheet_tables(report):
-        yield table_html(table)
-    yield _list("limits", "What this report does not say", LIMITS)
+    yield from map(table_html, sheet)
     entries = "".join(f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>" for word, meaning in _WORDS.items())
     yield f'<section id="words"><h2>Words</h2><dl class="words">{entries}</dl></section>'
     yield f"<footer>{escape(report.format)}, made from its JSON; digest {escape(report.digest)}</footer>"

@@ -35,9 +35,11 @@ def _lines(report: Report) -> Iterator[str]:
         yield from (f"Marks: {', '.join(report.marks)}", "")
     if report.warnings:
         yield from ("## Warnings", "", *(f"- {_plain(warning)}" for warning in report.warnings), "")
-    for table in (*measured_tables(report.figures), *sheet_tables(report)):
+    method, *sheet = sheet_tables(report)
+    yield from markdown_table(method)
+    yield from ("## What this report does not say", "", *(f"- {limit}" for limit in LIMITS), "")
+    for table in (*measured_tables(report.figures), *sheet):
         yield from markdown_table(table)
-    yield from ("## Limits", "", *(f"- {limit}" for limit in LIMITS), "")
 
 
 def _row(cells: tuple[str, ...] | list[str]) -> str:

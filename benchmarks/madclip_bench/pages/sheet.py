@@ -21,15 +21,21 @@ LIMITS = (
 
 def sheet_tables(report: Report) -> tuple[Table, ...]:
     """Everything that describes the run."""
-    return (_method(report.setting), _machine(report.setting), _bundle(report.setting), _proof(report))
+    return (_method(report), _machine(report.setting), _bundle(report.setting), _proof(report))
 
 
-def _method(setting: Setting) -> Table:
+def _method(report: Report) -> Table:
+    setting = report.setting
     rules, images = setting.rules, setting.images
     rows = (
         ("rules", f"{rules.style}; {'quick' if rules.quick else 'full'} run, scenarios: {', '.join(rules.scenarios)}"),
         ("one at a time", _limits(rules.single)),
-        ("random arrivals, a rate", _limits(rules.server.limits)),
+        *((("random arrivals, a rate", _limits(rules.server.limits)),) if rules.wants("server") else ()),
+        ("the machine", f"watched every {duration(rules.sample_s)} by a process of its own"),
+        (
+            "accuracy",
+            "by the timed engine itself, after it was timed" if report.figures.accuracy.image_auroc else "none",
+        ),
         ("warm-up, not counted", f"at least {rules.warmup_least_ms:.0f} ms and {rules.warmup_least_queries} images"),
         (
             "images",
