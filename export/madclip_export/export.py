@@ -123,11 +123,12 @@ def _write_graph(sources: Sources, folder: Path, request: Request, say: Say) -> 
         return
     images = None if request.calibration is None else calibration_images(request.calibration, first.image_size)
     with tempfile.TemporaryDirectory(prefix=".int8-", dir=folder.parent) as temporary:
-        _trace(sources, Path(temporary), request, half=False)
-        _quantise(Path(temporary), folder, images, say)
+        heads = _trace(sources, Path(temporary), request, half=False)
+        _quantise(Path(temporary), folder, images, heads, say)
 
 
-def _trace(sources: Sources, folder: Path, request: Request, *, half: bool) -> None:
+def _trace(sources: Sources, folder: Path, request: Request, *, half: bool) -> int:
+    """Returns the number of attention heads of the tower's blocks, 0 where that isn't known."""
     heads = {
         name: HeadSource(sources.models[name], checkpoint.card.image_score, checkpoint.card.map_share)
         for name, checkpoint in sources.checkpoints.items()
@@ -135,12 +136,13 @@ def _trace(sources: Sources, folder: Path, request: Request, *, half: bool) -> N
     outputs = [name for pair in output_names(heads).values() for name in pair]
     module = FusedDetector(heads, half=half).eval()
     write_onnx(module, folder, outputs=outputs, metadata=metadata(sources.checkpoints, request.precision))
+    return module.tower.heads
 
 
-def _quantise(source: Path, folder: Path, images: list[npt.NDArray[np.uint8]] | None, say: Say) -> None:
+def _quantise(source: Path, folder: Path, images: list[npt.NDArray[np.uint8]] | None, heads: int, say: Say) -> None:
     if images is None:
         say("quantising weights to int8, activations on the fly")
-        quantise_dynamic(source, folder)
+        quantise_dynamic(source, folder, heads)
         return
     say(f"quantising to int8 by the ranges of {len(images)} calibration images")
     quantise_static(source, folder, images)

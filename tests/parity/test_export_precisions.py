@@ -42,6 +42,7 @@ def _kinds(bundle: Path) -> Counter[str]:
 def test_int8_multiplies_in_eight_bits_and_keeps_the_last_steps_in_float(int8: Exported) -> None:
     kinds = _kinds(int8.out)
     assert kinds["MatMulInteger"] >= 12 and kinds["DynamicQuantizeLinear"] > 8
+    assert kinds["MultiHeadAttention"] == 4 and not kinds["Softmax"], "one node a block"
     graph = onnx.load(int8.out / "model.onnx", load_external_data=False).graph
     directions = {t.name for t in graph.initializer if ".to_" in t.name}
     assert {node.op_type for node in graph.node if set(node.input) & directions} == {"MatMul"}
