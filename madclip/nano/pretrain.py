@@ -1,0 +1,120 @@
+"""`madclip pretrain-nano`: pictures, canvases and phantoms → the encoder's weights, half precision, one file.
+
+Two stages: the image tower from a teacher (distil), then the text tower on captioned images (captions). The state is
+kept beside the result, so that an interrupted run goes on and ends with the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from madclip.encoder import Encoder
+from madclip.nano.distil import DistilConfig, Distiller, Phase, Step
+from madclip.nano.views import Bytes, Sources, make_batch
+from madclip.progress import TrainingState
+from madclip_runtime.files import write_whole
+
+__all__ = ["Curve", "distil", "save_weights"]
+
+_SAVE_EVERY = 200
+_SAY_EVERY = 50
+
+
+@dataclass
+class Curve:
+    """The loss as it fell: one row every fifty steps, [step, pixels a side, unexplained variance at each tap …]."""
+
+    rows: list[list[float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, steps: list[Step]) -> list[float]:
+        """The mean of these steps, as a new row."""
+        taps = np.mean([step.unexplained for step in steps], axis=0)
+        self.rows.append([steps[-1].step + 1, steps[-1].size, *(round(float(tap), 4) for tap in taps)])
+        return self.rows[-1]
+
+    def write(self, path: Path) -> None:
+        """As CSV. Raises: OutputNotWritten."""
+        taps = len(self.rows[0]) - 2 if self.rows else 0
+        head = ["step", "size_px", *("embedding", *(f"tap{number}" for number in range(1, taps)))]
+        lines = [",".join(head), *(",".join(f"{value:g}" for value in row) for row in self.rows)]
+        write_whole(path, ("\n".join(lines) + "\n").encode())
+
+
+def distil(
+    student: Encoder,
+    teacher: Encoder,
+    pictures: list[Bytes],
+    config: DistilConfig,
+    *,
+    state: Path | None,
+    say: Callable[[str], None],
+) -> Curve:
+    """Teach the student's image tower in place. state: where an interrupted run is picked up.
+
+    Raises: UsageError, OutputNotWritten.
+    """
+    cv2.setNumThreads(1)
+    sources = Sources(pictures, config.seed)
+    distiller = Distiller(student, teacher, config)
+    kept, curve = _resume(distiller, student, teacher, config, state, say)
+    start, recent = time.perf_counter() - curve.seconds, []
+
+    def views(step: int, phase: Phase) -> Tensor:
+        return torch.from_numpy(make_batch(sources, config.seed, step, phase.batch, phase.size))
+
+    for step in distiller.run(views):
+        recent.append(step)
+        if distiller.step % _SAY_EVERY == 0 or distiller.step == config.steps:
+            row, recent = curve.add(recent), []
+            curve.seconds = time.perf_counter() - start
+            words = " ".join(f"{100 * tap:.1f}" for tap in row[2:])
+            say(f"step {row[0]:.0f}/{config.steps}, {row[1]:.0f} px: {words} % unexplained, {curve.seconds:.0f} s")
+        if kept and (distiller.step % _SAVE_EVERY == 0 or distiller.step == config.steps):
+            kept.save(distiller.state() | {"curve": curve.rows, "seconds": curve.seconds})
+    student.eval().requires_grad_(False)
+    return curve
+
+
+def _resume(
+    distiller: Distiller,
+    student: Encoder,
+    teacher: Encoder,
+    config: DistilConfig,
+    state: Path | None,
+    say: Callable[[str], None],
+) -> tuple[TrainingState | None, Curve]:
+    if state is None:
+        return None, Curve()
+    made_of = (student.spec.name, teacher.spec.sha256, asdict(config), torch.__version__)
+    kept = TrainingState(state, hashlib.sha256(repr(made_of).encode()).hexdigest())
+    content = kept.load()
+    if content is None:
+        return kept, Curve()
+    distiller.load_state(content)
+    say(f"going on after step {distiller.step}")
+    return kept, Curve(content["curve"], float(content["seconds"]))
+
+
+def save_weights(encoder: Encoder, path: Path, recipe: dict[str, Any]) -> str:
+    """Half-precision safetensors with the recipe in its header; returns the file's SHA-256.
+
+    Raises: OutputNotWritten.
+    """
+    from safetensors.torch import save
+
+    halves = {name: tensor.detach().cpu().half().contiguous() for name, tensor in encoder.clip.state_dict().items()}
+    data = save(halves, metadata={"recipe": json.dumps(recipe, sort_keys=True)})
+    write_whole(path, data)
+    return hashlib.sha256(data).hexdigest()
