@@ -1,4 +1,4 @@
-"""`madclip train | evaluate | ablate | import-authors | prepare | phantoms | export`.
+"""`madclip train | evaluate | ablate | import-authors | prepare | phantoms | pretrain-nano | export`.
 
 A command is a function; torch waits for one that needs it.
 """
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from madclip.config import DEFAULT_ENCODER
+from madclip.nano.command import pretrain_nano
 from madclip.prepare.command import app as _prepare
 from madclip_runtime.errors import EXIT_INTERRUPTED, MadclipError, OutputNotWritten, UsageError
 from madclip_runtime.manifest import Calibration
@@ -29,6 +30,7 @@ _DEVICE = "cpu, cuda, or auto: CUDA where there is one"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(_prepare, name="prepare")
+app.command("pretrain-nano")(pretrain_nano)
 
 
 @app.callback()

@@ -52,8 +52,9 @@ class EncoderSpec:
     """Which frozen CLIP, exactly.
 
     name: as asked for. model_config: open_clip's model config as JSON text where it is not one of open_clip's own, else
-    empty. weights: "tag:<hub tag>", "file:<path>", "random:<seed>" or "hub". sha256: over every tensor of the loaded
-    model, so that the same numbers are recognised wherever they come from. taps: 1-based block numbers.
+    empty. weights: "tag:<hub tag>", "file:<path>", "built-in:<file>", "random:<seed>" or "hub". sha256: over every
+    tensor of the loaded model, so that the same numbers are recognised wherever they come from. taps: 1-based block
+    numbers.
     mean, std: per channel, of pixels in 0–1; (0, 0, 0) and (1, 1, 1) mean no normalisation.
     """
 

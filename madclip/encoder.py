@@ -26,6 +26,7 @@ from madclip_runtime.errors import InputRefused, UsageError
 __all__ = ["Encoder", "load_encoder", "reload_encoder"]
 
 _NANO = "nano"
+_BUILT_IN = "built-in:nano.safetensors"
 _LEVELS = 4
 
 
@@ -79,7 +80,8 @@ class Encoder(nn.Module):
 def load_encoder(name: str, weights: str | None, *, quick_gelu: bool | None = None) -> Encoder:
     """name: an open_clip name, "hf-hub:…", "nano", or a config's path ending in .json.
 
-    weights: a file, a hub tag, "random", or None for the name's own. quick_gelu: None follows the weights.
+    weights: a file, a hub tag, "random", or None for the name's own; "nano" has its in the package.
+    quick_gelu: None follows the weights.
     Raises: UsageError, InputRefused.
     """
     label, model_config = _resolve_name(name)
@@ -146,8 +148,10 @@ def _resolve_name(name: str) -> tuple[str, str]:
 
 
 def _resolve_weights(name: str, model_config: str, weights: str | None) -> str:
-    if weights == "random" or (name == _NANO and weights is None):
+    if weights == "random":
         return "random:0"
+    if name == _NANO and weights is None:
+        return _BUILT_IN
     if weights is not None and Path(weights).is_file():
         return f"file:{Path(weights).resolve()}"
     tags = [] if model_config or name.startswith("hf-hub:") else _tags(name)
@@ -185,6 +189,8 @@ def _build(spec: EncoderSpec) -> Any:
     if kind == "file" and not Path(where).is_file():
         raise InputRefused(f"encoder {spec.name}", f"its weights are no longer at {where}", "give --weights FILE")
     pretrained = where if kind in ("file", "tag") else None
+    if kind == "built-in":
+        pretrained = str(resources.files("madclip").joinpath(f"nano/{where}"))
     options: dict[str, Any] = {"force_image_size": spec.image_size}
     if spec.quick_gelu:
         options["force_quick_gelu"] = True

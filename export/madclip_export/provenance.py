@@ -55,6 +55,7 @@ def metadata(checkpoints: Mapping[str, Checkpoint], precision: str) -> dict[str,
 
 def _encoder_card(spec: EncoderSpec, licence: str) -> EncoderCard:
     known = "MIT" if spec.weights == "tag:openai" else "not stated"
+    known = "Apache-2.0" if spec.weights.startswith("built-in:") else known
     words = _weights_in_words(spec.weights)
     return EncoderCard(spec.name, words, spec.sha256, spec.random, spec.taps, licence or known)
 
@@ -85,7 +86,12 @@ def _model_id(checkpoints: Mapping[str, Checkpoint], precision: str, hashes: lis
 def _weights_in_words(reference: str) -> str:
     """No folder of the machine that exported may travel: of a file, only its name."""
     kind, _, where = reference.partition(":")
-    words = {"file": f"local file {Path(where).name}", "tag": f"hub tag {where}", "random": f"random, seed {where}"}
+    words = {
+        "file": f"local file {Path(where).name}",
+        "tag": f"hub tag {where}",
+        "random": f"random, seed {where}",
+        "built-in": f"built in, {where}",
+    }
     return words.get(kind, "the hub's own")
 
 

@@ -1,4 +1,4 @@
-"""The text tower and the image tower's pooled head learn from synthetic images with captions, the taps stay as they are.
+"""The text tower and the image tower's pooled head learn from drawings with captions; the taps stay as they are.
 
 An image is a phantom, or a canvas of a medical-looking kind with or without a drawn lesion; its captions say what it
 shows and whether there is a lesion, in the words the prompts use (madclip.prompts) and some more. What this module
@@ -164,8 +164,8 @@ class _Bank:
             for text, label in ((s.format(o=o), label) for o in objects for group, label in states for s in group):
                 texts += [template.format(s=text) for template in templates]
                 rows += [(kinds.index(kind) if kind else -1, label)] * len(templates)
-        context = int(encoder.clip.positional_embedding.shape[0])  # type: ignore[union-attr, operator]
-        ids = _tokenizer(encoder, context)(texts)
+        clip: Any = encoder.clip
+        ids = _tokenizer(encoder, int(clip.positional_embedding.shape[0]))(texts)
         self.ids = ids[:, : int(ids.argmax(dim=1).max()) + 1].to(encoder.device)
         self.kinds, self.labels = (torch.tensor(column, device=encoder.device) for column in zip(*rows, strict=True))
         self.image_kinds = torch.tensor([kinds.index(d.kind) for d in drawings], device=encoder.device)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,12 +44,19 @@ class Phase:
 class DistilConfig:
     """How the image tower is taught. bf16: matrix products in bfloat16 (quicker on processors that have it)."""
 
-    phases: tuple[Phase, ...] = (Phase(128, 24, 2800), Phase(176, 12, 1200), Phase(240, 7, 800))
+    phases: tuple[Phase, ...] = (Phase(128, 24, 2000), Phase(176, 12, 900), Phase(240, 7, 600))
     seed: int = 0
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2.5e-3
     weight_decay: float = 0.02
     warmup: int = 60
     bf16: bool = False
+
+    @classmethod
+    def of_steps(cls, steps: int, *, seed: int = 0, bf16: bool = False) -> DistilConfig:
+        """So many steps: four sevenths on views of 128 pixels, then larger ones, at last whole images of 240."""
+        first, second = round(steps * 4 / 7), round(steps * 9 / 35)
+        phases = (Phase(128, 24, first), Phase(176, 12, second), Phase(240, 7, steps - first - second))
+        return cls(phases=phases, seed=seed, bf16=bf16)
 
     @property
     def steps(self) -> int:
@@ -152,7 +158,7 @@ class Distiller:
     @torch.no_grad()
     def _survey(self, batches: list[Tensor]) -> None:
         """From the first views: in which basis pixels are uncorrelated, and how much the teacher's tokens vary."""
-        side = self.student.visual.conv1.kernel_size[0]  # type: ignore[union-attr, operator, index]
+        side = _shape(self.student)[2]
         normal = [(batch - self.student.mean) / self.student.std for batch in batches]
         patches = torch.cat(
             [nn.functional.unfold(batch, side, stride=side).transpose(1, 2).flatten(0, 1) for batch in normal]
@@ -165,7 +171,7 @@ class Distiller:
 
     def _places(self, phase: Phase) -> Tensor:
         """Which of the position embeddings a view has: int64 [1 + L]; small views lie somewhere in the grid."""
-        patch = self.student.visual.conv1.kernel_size[0]  # type: ignore[union-attr, operator, index]
+        patch = _shape(self.student)[2]
         whole, side = self.student.spec.image_size // patch, phase.size // patch
         generator = torch.Generator().manual_seed(1_000_003 * self.config.seed + self.step)
         top, left = (int(torch.randint(whole - side + 1, (), generator=generator)) for _ in range(2))

@@ -19,13 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from madclip.encoder import Encoder
+from madclip.encoder import Encoder, load_encoder
+from madclip.nano.captions import CaptionConfig, learn_captions
 from madclip.nano.distil import DistilConfig, Distiller, Phase, Step
+from madclip.nano.pictures import PICTURES, load_pictures
 from madclip.nano.views import Bytes, Sources, make_batch
 from madclip.progress import TrainingState
 from madclip_runtime.files import write_whole
 
-__all__ = ["Curve", "distil", "save_weights"]
+__all__ = ["Curve", "Made", "distil", "pretrain", "save_weights"]
 
 _SAVE_EVERY = 200
 _SAY_EVERY = 50
@@ -50,6 +52,41 @@ class Curve:
         head = ["step", "size_px", *("embedding", *(f"tap{number}" for number in range(1, taps)))]
         lines = [",".join(head), *(",".join(f"{value:g}" for value in row) for row in self.rows)]
         write_whole(path, ("\n".join(lines) + "\n").encode())
+
+
+@dataclass(frozen=True)
+class Made:
+    """The weights file that was written: its size, its hash, and how long both stages took."""
+
+    nbytes: int
+    sha256: str
+    seconds: float
+
+
+def pretrain(
+    teacher: Encoder, towers: DistilConfig, words: CaptionConfig, out: Path, *, say: Callable[[str], None]
+) -> Made:
+    """Both stages, on the teacher's device, with scikit-image's pictures. Beside `out`: its curve, as CSV.
+
+    Raises: UsageError, InputRefused, OutputNotWritten.
+    """
+    pictures = load_pictures()
+    student = load_encoder("nano", "random").to(teacher.device)
+    state = out.with_name(out.name + ".training")
+    curve = distil(student, teacher, pictures, towers, state=state, say=say)
+    curve.write(out.with_suffix(".csv"))
+    start = time.perf_counter()
+    loss = learn_captions(student, words, say)
+    seconds = curve.seconds + time.perf_counter() - start
+    recipe = {
+        "image tower": asdict(towers),
+        "text tower": asdict(words) | {"loss": round(loss, 4)},
+        "teacher": {"name": teacher.spec.name, "tensors sha256": teacher.spec.sha256},
+        "pictures": PICTURES,
+    }
+    digest = save_weights(student, out, recipe)
+    state.unlink(missing_ok=True)
+    return Made(out.stat().st_size, digest, seconds)
 
 
 def distil(

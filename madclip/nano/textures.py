@@ -7,6 +7,7 @@ What it does not know: any real image. Nothing was fitted to one, and no data se
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 __all__ = ["CANVAS_SIZE", "KINDS", "draw_canvas", "field"]
 
 CANVAS_SIZE = 320
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[Any]  # OpenCV's stubs promise no more
 Bytes = npt.NDArray[np.uint8]
 _Draw = Callable[[np.random.Generator, int], Floats]
 
@@ -36,7 +37,7 @@ def draw_canvas(seed: int, index: int, kind: str | None = None, size: int = CANV
 
 def field(rng: np.random.Generator, size: int, cells: int, octaves: int = 1, gain: float = 0.5) -> Floats:
     """Smooth noise in about −1…1: float32 [size, size], `cells` bumps across, finer octaves each `gain` as strong."""
-    total = np.zeros((size, size), np.float32)
+    total: Floats = np.zeros((size, size), np.float32)
     weight, spread = 1.0, 0.0
     for _ in range(octaves):
         grid = rng.standard_normal((min(cells, size), min(cells, size))).astype(np.float32)

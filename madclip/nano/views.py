@@ -5,6 +5,8 @@ A view depends on (seed, step, its place in the batch) and on nothing else, so a
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,7 @@ from madclip.phantoms import make_phantom
 __all__ = ["Sources", "make_batch"]
 
 Bytes = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[Any]  # OpenCV's stubs promise no more
 
 _CANVASES = 640
 _PHANTOMS = 64
@@ -81,7 +83,7 @@ def _view(sources: Sources, rng: np.random.Generator, step: int, size: int) -> F
     return np.clip(view, 0, 1).astype(np.float32)
 
 
-def _cut(rng: np.random.Generator, source: Bytes, size: int) -> Floats:
+def _cut(rng: np.random.Generator, source: Floats, size: int) -> Floats:
     """A turned, mirrored, stretched piece of any scale: float32 [size, size, 3] 0–1."""
     height, width = source.shape[:2]
     reach = min(height, width) / size  # 1 / zoom at which the shorter side just fits
@@ -146,12 +148,13 @@ def _spoil(rng: np.random.Generator, view: Floats) -> Floats:
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 80))]
     # bytes of our own making, so OpenCV may read them
     packed = cv2.imencode(".jpg", np.rint(255 * np.clip(view, 0, 1)).astype(np.uint8), quality)[1]
-    return cv2.imdecode(packed, cv2.IMREAD_COLOR).astype(np.float32) / np.float32(255)  # noqa: TID251
+    decoded: Any = cv2.imdecode(packed, cv2.IMREAD_COLOR)  # noqa: TID251
+    return decoded.astype(np.float32) / np.float32(255)
 
 
 def _aperture(rng: np.random.Generator, size: int) -> Floats:
     """What a probe, a tube or a head lets through: float32 [size, size], 0 outside."""
-    mask = np.zeros((size, size), np.float32)
+    mask: Floats = np.zeros((size, size), np.float32)
     kind = rng.random()
     if kind < 0.5:
         centre = tuple(int(v) for v in rng.uniform(0.35, 0.65, 2) * size)
