@@ -37,6 +37,7 @@ def export(
     accept_degraded: Annotated[
         str, typer.Option(help="why a missed gate is accepted: stands in the bundle and in every result")
     ] = "",
+    notice: Annotated[list[str] | None, typer.Option(help="a sentence for every result to carry; repeatable")] = None,
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="besides onnx: tensorrt, tensorrt-rtx; repeatable")
     ] = None,
@@ -74,6 +75,7 @@ def export(
         verify=_verify_data(verify_data or [], list(heads)),
         degraded=accept_degraded.strip(),
         encoder_licence=encoder_licence,
+        notices=tuple(notice or ()),
         plans=PlanOptions(
             tuple(formats or ()), tuple(target or ()), max_batch, timing_cache=timing_cache, workspace_mb=workspace_mb
         ),

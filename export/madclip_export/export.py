@@ -38,8 +38,8 @@ class Request:
 
     precision: "fp32", "fp16" or "int8". golden: images that may travel in it. calibration: a folder of images that make
     int8 static (Q/DQ), None for dynamic. verify: a folder of images by head. degraded: why a missed gate is accepted,
-    "" where it isn't. encoder_licence: of the encoder's weights, "" to look it up.
-    plans: what else is built from the graph that has passed.
+    "" where it isn't. encoder_licence: of the encoder's weights, "" to look it up. notices: what else every result is
+    to say. plans: what else is built from the graph that has passed.
     """
 
     precision: str
@@ -48,6 +48,7 @@ class Request:
     verify: Mapping[str, Path] = field(default_factory=dict)
     degraded: str = ""
     encoder_licence: str = ""
+    notices: tuple[str, ...] = ()
     plans: PlanOptions = field(default_factory=PlanOptions)
 
 

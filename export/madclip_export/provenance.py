@@ -32,7 +32,7 @@ def draft_manifest(checkpoints: Mapping[str, Checkpoint], request: Request, file
         gates=(),
         versions=_versions(),
         files=files,
-        notices=_notices(checkpoints),
+        notices=(*_notices(checkpoints), *request.notices),
         quantisation=_quantisation(request),
     )
 

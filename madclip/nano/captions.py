@@ -7,6 +7,7 @@ does not know: any real image; the words mean here what they mean on drawings.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,11 @@ class CaptionConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
 
+    def rate_share(self, step: int) -> float:
+        """Share of the learning rate at a step: up over the first tenth, then half a cosine down."""
+        done = step / self.steps
+        return min(1.0, 10 * done + 0.01) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -83,7 +89,7 @@ def learn_captions(encoder: Encoder, config: CaptionConfig, say: Callable[[str],
     for parameter in moving:
         parameter.requires_grad_(True)
     optimiser = torch.optim.AdamW(moving, lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, config.steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, config.rate_share)
     generator = torch.Generator().manual_seed(config.seed)
     losses: list[float] = []
     for step in tqdm(range(config.steps), desc="captions", unit="step", disable=None):

@@ -63,7 +63,7 @@ def _paint(rng: np.random.Generator, grey: Floats) -> Floats:
     if rng.random() < 0.4:
         return np.repeat(grey[..., None], 3, axis=2)
     stops = int(rng.integers(3, 6))
-    colours = rng.random((stops, 3)).astype(np.float32)
+    colours: Floats = rng.random((stops, 3)).astype(np.float32)
     colours = 0.5 * colours + 0.5 * np.sort(colours.mean(axis=1))[:, None]
     where = np.clip(grey, 0, 1) * (stops - 1)
     at = np.linspace(0, stops - 1, stops)

@@ -142,7 +142,7 @@ def _spoil(rng: np.random.Generator, view: Floats) -> Floats:
     if kind < 0.55:
         return view + rng.uniform(0.01, 0.12) * rng.standard_normal((size, size, 1)).astype(np.float32)
     if kind < 0.8:
-        grain = np.abs(rng.standard_normal((size, size, 1))).astype(np.float32)
+        grain: Floats = np.abs(rng.standard_normal((size, size, 1))).astype(np.float32)
         grain = cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.4, 1.5))[..., None]
         return view * (1 + np.float32(rng.uniform(0.3, 1.2)) * (grain / grain.mean() - 1))
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 80))]

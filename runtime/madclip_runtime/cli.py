@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--selftest and --doctor take no images")
     if not (inputs or arguments.selftest or arguments.doctor):
         parser.error("nothing to do: name an image or a folder, or --list, --watch, --selftest, --doctor")
+    if arguments.demo and (arguments.bundle or arguments.doctor):
+        parser.error("--demo is a bundle of its own: neither --bundle nor --doctor goes with it")
     try:
         return _run(arguments)
     except MadclipError as error:

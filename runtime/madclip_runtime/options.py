@@ -48,6 +48,7 @@ def _inputs(parser: argparse.ArgumentParser) -> None:
 
 def _decision(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--bundle", metavar="X.madclip", help="default: $MADCLIP_BUNDLE, else the only one here")
+    group.add_argument("--demo", action="store_true", help="the built-in demonstration, trained on synthetic images")
     group.add_argument("--head", metavar="NAME", help='which of a bundle\'s heads, or "all"')
     group.add_argument("--operating-point", metavar="NAME", help="decide at this point of the bundle, sens95 say")
     group.add_argument("--threshold", type=float, metavar="T", help="decide at T instead of the bundle's own point")

@@ -56,9 +56,11 @@ def run_images(arguments: argparse.Namespace, emit: Say, talk: Say) -> int:
 def load_detector(arguments: argparse.Namespace, talk: Say) -> Detector:
     """As the options say. Raises: BundleRefused, EngineRefused, UsageError."""
     from madclip_runtime.bundle import Bundle, find_bundle
+    from madclip_runtime.demonstration import demonstration_bundle
     from madclip_runtime.window import parse_window
 
-    bundle = Bundle.open(find_bundle(arguments.bundle))  # its hashes are checked while the rest is imported
+    # its hashes are checked while the rest is imported
+    bundle = demonstration_bundle() if arguments.demo else Bundle.open(find_bundle(arguments.bundle))
     import madclip_runtime.outputs
     import madclip_runtime.overlay  # noqa: F401
     from madclip_runtime.cache import open_cache
