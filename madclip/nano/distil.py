@@ -1,17 +1,16 @@
 """The image tower learns from a teacher: the same taps, from fewer blocks.
 
 The student falls into five sections: the embedding of patches, and the blocks up to each tap. A section starts either
-from what the section before it made, or from the teacher's tokens in its place; the first half of training moves from
-the latter to the former, so that all sections learn from the first step on. The loss is the share of the teacher's
-variance that is not explained, channel by channel, mean over sections. Neighbouring pixels are nearly equal, which
-makes fine texture slow to learn; so the patch embedding moves in a basis where pixels are uncorrelated.
+from what the section before it made, or from the teacher's tokens in its place. Training hands over from the latter
+to the former, so that all sections learn from the first step on. The loss is the share of the teacher's variance that
+is not explained, channel by channel, mean over sections. Neighbouring pixels are nearly equal, which makes fine
+texture slow to learn; so the patch embedding moves in a basis where pixels are uncorrelated.
 
 What this module does not know: where the views come from, and what the tower is used for.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from madclip_runtime.errors import UsageError
 
 __all__ = ["DistilConfig", "Distiller", "Phase", "Step"]
 
-_SURVEY = 8
+_SURVEY = 16
 """Batches looked at before the first step."""
 _QUICKER = 16.0
 _FLOOR = 0.003
@@ -42,21 +41,25 @@ class Phase:
 
 @dataclass(frozen=True)
 class DistilConfig:
-    """How the image tower is taught. bf16: matrix products in bfloat16 (quicker on processors that have it)."""
+    """How the image tower is taught: at a steady rate in the first phase, which then falls to zero.
 
-    phases: tuple[Phase, ...] = (Phase(128, 24, 2000), Phase(176, 12, 900), Phase(240, 7, 600))
+    hand_over: between which steps sections turn from the teacher's tokens to their own. bf16: matrix products in
+    bfloat16 (for large batches, on processors that have it).
+    """
+
+    phases: tuple[Phase, ...] = (Phase(128, 8, 4000), Phase(240, 3, 1000))
     seed: int = 0
-    learning_rate: float = 2.5e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.02
     warmup: int = 60
+    hand_over: tuple[int, int] = (400, 1600)
     bf16: bool = False
 
     @classmethod
     def of_steps(cls, steps: int, *, seed: int = 0, bf16: bool = False) -> DistilConfig:
-        """So many steps: four sevenths on views of 128 pixels, then larger ones, at last whole images of 240."""
-        first, second = round(steps * 4 / 7), round(steps * 9 / 35)
-        phases = (Phase(128, 24, first), Phase(176, 12, second), Phase(240, 7, steps - first - second))
-        return cls(phases=phases, seed=seed, bf16=bf16)
+        """So many steps: four fifths on views of 128 pixels, the rest on whole images of 240 while the rate falls."""
+        first = round(steps * 4 / 5)
+        return cls(phases=(Phase(128, 8, first), Phase(240, 3, steps - first)), seed=seed, bf16=bf16)
 
     @property
     def steps(self) -> int:
@@ -72,15 +75,15 @@ class DistilConfig:
         return self.phases[-1]
 
     def rate_at(self, step: int) -> float:
-        """Learning rate: a linear start, then half a cosine down to zero."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return 0.5 * self.learning_rate * (1 + math.cos(math.pi * done))
+        """Learning rate: a linear start, steady, then linear down to zero."""
+        first = self.phases[0].steps
+        falling = (self.steps - step) / max(1, self.steps - first)
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup, falling)
 
     def own_share_at(self, step: int) -> float:
         """How many of the views a section takes from the student's own section before it, 0–1."""
-        return min(1.0, 2.0 * step / max(1, self.steps))
+        start, end = self.hand_over
+        return min(1.0, max(0.0, (step - start) / max(1, end - start)))
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Distiller:
             {"params": quick, "weight_decay": 0.0, "times": _QUICKER},
             {"params": [self._core], "weight_decay": 0.0, "times": 2.0},
         ]
-        return torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98))
+        return torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98), fused=True)
 
     def run(self, views: Callable[[int, Phase], Tensor]) -> Iterator[Step]:
         """views: step, phase → float [N, 3, s, s] RGB 0–1. Yields after each step, so the caller may stop or save."""
@@ -167,7 +170,15 @@ class Distiller:
         self._basis = (directions / (variance + _FLOOR).sqrt()).T.float().contiguous()
         places = self._places(self.config.phase_at(0))
         found = zip(*(_sections(self.teacher, batch, places) for batch in batches), strict=True)
-        self._spread = [_spread(torch.cat(section)) for section in found]
+        sections = [torch.cat(section) for section in found]
+        self._spread = [_spread(section) for section in sections]
+        self._start_at_the_mean([section[:, 1:].mean(dim=(0, 1)) for section in sections])
+
+    def _start_at_the_mean(self, means: list[Tensor]) -> None:
+        """Each section begins by moving the mean token as far as the teacher does; Adam alone would take long."""
+        blocks: Any = self.student.visual.transformer.resblocks  # type: ignore[union-attr]
+        for tap, before, after in zip(self.student.spec.taps, means, means[1:], strict=False):
+            blocks[tap - 1].mlp.c_proj.bias.copy_(after - before)
 
     def _places(self, phase: Phase) -> Tensor:
         """Which of the position embeddings a view has: int64 [1 + L]; small views lie somewhere in the grid."""

@@ -30,12 +30,12 @@ from madclip_runtime.files import write_whole
 __all__ = ["Curve", "Made", "distil", "pretrain", "save_weights"]
 
 _SAVE_EVERY = 200
-_SAY_EVERY = 50
+_SAY_EVERY = 100
 
 
 @dataclass
 class Curve:
-    """The loss as it fell: one row every fifty steps, [step, pixels a side, unexplained variance at each tap …]."""
+    """The loss as it fell: one row every hundred steps, [step, pixels a side, unexplained variance at each tap …]."""
 
     rows: list[list[float]] = field(default_factory=list)
     seconds: float = 0.0

@@ -172,7 +172,7 @@ def test_readmes_make_targets_and_links_exist() -> None:
 
 def test_every_command_is_there(work: Path) -> None:
     shown = _run("madclip --help", work).stdout
-    for command in ("train", "evaluate", "ablate", "import-authors", "prepare", "phantoms", "export"):
+    for command in ("train", "evaluate", "ablate", "import-authors", "prepare", "phantoms", "pretrain-nano", "export"):
         assert re.search(rf"\b{command} ", shown), command
 
 

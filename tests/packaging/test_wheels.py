@@ -23,6 +23,9 @@ MAY_ASK_FOR = {
 }
 CODE = {".py", ".json", ".typed", ".safetensors", ".txt"}
 """What may lie in a package: code, and the data the code reads."""
+DEMONSTRATION = "madclip_runtime/demonstration/"
+"""The one bundle that ships: its files may be of other kinds."""
+MOST_BYTES = {"madclip": 16e6, "madclip_runtime": 12e6, "madclip_export": 1e6, "madclip_bench": 1e6}
 
 
 def metadata(wheel: Path) -> Message:
@@ -66,10 +69,22 @@ def test_a_wheel_holds_its_package_and_nothing_else(wheels: dict[str, Path], pac
     assert {name.parts[0] for name in names} == {package, info}
     held = [name for name in names if name.parts[0] == package]
     assert PurePosixPath(package, "py.typed") in held
-    assert [str(name) for name in held if name.suffix not in CODE or "test" in str(name)] == []
+    code = [name for name in held if not str(name).startswith(DEMONSTRATION)]
+    assert [str(name) for name in code if name.suffix not in CODE or "test" in str(name)] == []
     assert not any(part.startswith((".", "__pycache__")) for name in names for part in name.parts)
     on_disk = {path.name for path in (ROOT / _home(package)).rglob("*.py")}
     assert {name.name for name in held if name.suffix == ".py"} == on_disk
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_wheel_stays_small(wheels: dict[str, Path], package: str) -> None:
+    assert wheels[package].stat().st_size <= MOST_BYTES[package]
+
+
+def test_the_wheels_bring_weights_and_a_bundle(wheels: dict[str, Path]) -> None:
+    assert "madclip/nano/nano.safetensors" in zipfile.ZipFile(wheels["madclip"]).namelist()
+    held = {name.removeprefix(DEMONSTRATION) for name in zipfile.ZipFile(wheels["madclip_runtime"]).namelist()}
+    assert {"manifest.json", "model.onnx"} <= held
 
 
 def _home(package: str) -> Path:

@@ -64,12 +64,6 @@ def test_random_weights_are_the_same_every_time_and_leave_the_generator_alone(mi
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_nano_is_built_in_and_says_that_it_is_random() -> None:
-    nano = load_encoder("nano", None)
-    assert nano.spec.random and nano.tap_shape() == (225, 192)
-    assert nano.spec.taps == (2, 4, 6, 8)
-
-
 @pytest.mark.parametrize(
     ("name", "weights", "words"),
     [

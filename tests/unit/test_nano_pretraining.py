@@ -112,13 +112,14 @@ def test_a_teacher_of_another_width_is_refused(tmp_path: Path) -> None:
         Distiller(shallow(4, tmp_path), shallow(8, tmp_path, width=128), TINY)
 
 
-def test_rates_rise_then_fall_and_sections_end_on_their_own() -> None:
-    config = DistilConfig.of_steps(70)
-    assert config.steps == 70 and [phase.size for phase in config.phases] == [128, 176, 240]
-    assert config.phase_at(69).size == 240 and config.phase_at(0).size == 128
-    rates = [config.rate_at(step) for step in range(70)]
-    assert max(rates) == rates[config.warmup - 1] == config.learning_rate and rates[-1] < 0.1 * config.learning_rate
-    assert config.own_share_at(0) == 0 and config.own_share_at(35) == config.own_share_at(69) == 1
+def test_rates_rise_hold_and_fall_and_sections_are_handed_over() -> None:
+    config = replace(DistilConfig.of_steps(200), hand_over=(20, 60))
+    assert config.steps == 200 and [phase.size for phase in config.phases] == [128, 240]
+    assert config.phase_at(0).size == 128 and config.phase_at(159).size == 128 and config.phase_at(160).size == 240
+    rates = [config.rate_at(step) for step in range(200)]
+    assert rates[config.warmup - 1] == rates[159] == config.learning_rate
+    assert rates[0] < 0.05 * config.learning_rate and rates[-1] < 0.05 * config.learning_rate
+    assert [config.own_share_at(step) for step in (0, 20, 40, 60, 199)] == [0, 0, 0.5, 1, 1]
 
 
 def test_the_curve_is_a_table(tmp_path: Path) -> None:
