@@ -1,10 +1,11 @@
 """The image tower learns from a teacher: the same taps, from fewer blocks.
 
-The student falls into five sections: the embedding of patches, and the blocks up to each tap. A section starts either
-from what the section before it made, or from the teacher's tokens in its place. Training hands over from the latter
-to the former, so that all sections learn from the first step on. The loss is the share of the teacher's variance that
-is not explained, channel by channel, mean over sections. Neighbouring pixels are nearly equal, which makes fine
-texture slow to learn; so the patch embedding moves in a basis where pixels are uncorrelated.
+The student falls into sections: the patch embedding, the first block, and the blocks up to each tap; each is held
+against the teacher's tokens at its own such place. A section begins either with what the one before made, or with the
+teacher's tokens instead. Training hands over from the latter to the former, so that all sections learn from the first
+step on. It starts where it can without steps: blocks that change nothing but the mean token, and a patch embedding
+fitted by least squares to some hundred views. The loss is the share of the teacher's variance that is not explained,
+channel by channel, mean over sections.
 
 What this module does not know: where the views come from, and what the tower is used for.
 """
@@ -23,43 +24,45 @@ from madclip_runtime.errors import UsageError
 
 __all__ = ["DistilConfig", "Distiller", "Phase", "Step"]
 
-_SURVEY = 16
-"""Batches looked at before the first step."""
-_QUICKER = 16.0
+_RIDGE = 1.0
 _FLOOR = 0.003
 """Added to the variance along each direction of pixel space, in normalised units squared."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """`steps` steps of `batch` views of `size` × `size` pixels, a multiple of 16."""
+    """`steps` steps of `batch` views of `size` × `size` pixels, a multiple of 16, up to the tap number `taps`."""
 
     size: int
     batch: int
     steps: int
+    taps: int = 4
 
 
 @dataclass(frozen=True)
 class DistilConfig:
-    """How the image tower is taught: at a steady rate in the first phase, which then falls to zero.
+    """How the image tower is taught: at a steady rate, which falls to zero in the last phase.
 
-    hand_over: between which steps sections turn from the teacher's tokens to their own. bf16: matrix products in
-    bfloat16 (for large batches, on processors that have it).
+    survey: batches that are looked at before the first step. hand_over: between which shares of the way after the first
+    phase sections turn from the teacher's tokens to their own. bf16: matrix products in bfloat16 (for large batches, on
+    processors that have it).
     """
 
-    phases: tuple[Phase, ...] = (Phase(128, 8, 4000), Phase(240, 3, 1000))
+    phases: tuple[Phase, ...] = (Phase(128, 16, 1500, taps=1), Phase(128, 8, 2500), Phase(240, 3, 1000))
     seed: int = 0
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     weight_decay: float = 0.02
     warmup: int = 60
-    hand_over: tuple[int, int] = (400, 1600)
+    survey: int = 32
+    hand_over: tuple[float, float] = (0.1, 0.5)
     bf16: bool = False
 
     @classmethod
     def of_steps(cls, steps: int, *, seed: int = 0, bf16: bool = False) -> DistilConfig:
-        """So many steps: four fifths on views of 128 pixels, the rest on whole images of 240 while the rate falls."""
-        first = round(steps * 4 / 5)
-        return cls(phases=(Phase(128, 8, first), Phase(240, 3, steps - first)), seed=seed, bf16=bf16)
+        """So many steps: three tenths for the first tap alone, the hardest; the last fifth on whole images."""
+        first, last = round(0.3 * steps), round(0.2 * steps)
+        phases = (Phase(128, 16, first, taps=1), Phase(128, 8, steps - first - last), Phase(240, 3, last))
+        return cls(phases=phases, seed=seed, bf16=bf16)
 
     @property
     def steps(self) -> int:
@@ -75,15 +78,15 @@ class DistilConfig:
         return self.phases[-1]
 
     def rate_at(self, step: int) -> float:
-        """Learning rate: a linear start, steady, then linear down to zero."""
-        first = self.phases[0].steps
-        falling = (self.steps - step) / max(1, self.steps - first)
+        """Learning rate: a linear start, steady, and in the last phase linear down to zero."""
+        falling = (self.steps - step) / max(1, self.phases[-1].steps)
         return self.learning_rate * min(1.0, (step + 1) / self.warmup, falling)
 
     def own_share_at(self, step: int) -> float:
         """How many of the views a section takes from the student's own section before it, 0–1."""
+        done = (step - self.phases[0].steps) / max(1, self.steps - self.phases[0].steps)
         start, end = self.hand_over
-        return min(1.0, max(0.0, (step - start) / max(1, end - start)))
+        return min(1.0, max(0.0, (done - start) / (end - start)))
 
 
 @dataclass(frozen=True)
@@ -107,37 +110,31 @@ class Distiller:
             )
         self.student, self.teacher, self.config = student, teacher, config
         self.step = 0
+        self._stops = _stops(student, teacher)
         visual: Any = student.visual
         self._core = nn.Parameter(torch.zeros_like(visual.conv1.weight.flatten(1)))
         self._basis = torch.eye(self._core.shape[1], device=student.device)
         self._spread: list[Tensor] = []
-        self._moving = [p for name, p in student.visual.named_parameters() if _is_taught(name)]
+        self._moving = [p for name, p in visual.named_parameters() if _is_taught(name)]
         for parameter in self._moving:
             parameter.requires_grad_(True)
-        self._optimiser = self._group({id(visual.positional_embedding), id(visual.class_embedding)})
-
-    def _group(self, first: set[int]) -> torch.optim.AdamW:
-        """Matrices decay; positions have the longest way to go, and a higher rate."""
-        quick = [p for p in self._moving if id(p) in first]
-        decays = [p for p in self._moving if p.ndim > 1 and id(p) not in first]
-        rest = [p for p in self._moving if p.ndim == 1 and id(p) not in first]
+        decays = [p for p in self._moving if p.ndim > 1 and p is not visual.positional_embedding]
+        rest = [p for p in self._moving if p.ndim == 1 or p is visual.positional_embedding]
         self._moving.append(self._core)
         groups = [
-            {"params": decays, "weight_decay": self.config.weight_decay, "times": 1.0},
-            {"params": rest, "weight_decay": 0.0, "times": 1.0},
-            {"params": quick, "weight_decay": 0.0, "times": _QUICKER},
-            {"params": [self._core], "weight_decay": 0.0, "times": 2.0},
+            {"params": decays, "weight_decay": config.weight_decay},
+            {"params": [*rest, self._core], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98), fused=True)
+        self._optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
 
     def run(self, views: Callable[[int, Phase], Tensor]) -> Iterator[Step]:
         """views: step, phase → float [N, 3, s, s] RGB 0–1. Yields after each step, so the caller may stop or save."""
         if not self._spread and self.step < self.config.steps:
             first = self.config.phase_at(0)
-            self._survey([views(step, first).to(self.student.device) for step in range(_SURVEY)])
+            self._survey([views(step, first).to(self.student.device) for step in range(self.config.survey)])
         while self.step < self.config.steps:
             phase = self.config.phase_at(self.step)
-            unexplained = self._learn(views(self.step, phase).to(self.student.device), self._places(phase))
+            unexplained = self._learn(views(self.step, phase).to(self.student.device), phase)
             self.step += 1
             yield Step(self.step - 1, phase.size, unexplained)
         self._settle()
@@ -160,43 +157,67 @@ class Distiller:
 
     @torch.no_grad()
     def _survey(self, batches: list[Tensor]) -> None:
-        """From the first views: in which basis pixels are uncorrelated, and how much the teacher's tokens vary."""
+        """From the first views: how much the teacher's tokens vary, and where the student starts."""
+        first = self.config.phase_at(0)
+        where = [self._places(first, number) for number in range(len(batches))]
+        seen = [
+            _sections(self.teacher, batch, places, self._stops[1]) for batch, places in zip(batches, where, strict=True)
+        ]
+        sections = [torch.cat(section) for section in zip(*seen, strict=True)]
+        self._spread = [_spread(section) for section in sections]
         side = _shape(self.student)[2]
-        normal = [(batch - self.student.mean) / self.student.std for batch in batches]
-        patches = torch.cat(
-            [nn.functional.unfold(batch, side, stride=side).transpose(1, 2).flatten(0, 1) for batch in normal]
-        )
+        normal = torch.cat([(batch - self.student.mean) / self.student.std for batch in batches])
+        patches = nn.functional.unfold(normal, side, stride=side).transpose(1, 2).flatten(0, 1)
         variance, directions = torch.linalg.eigh(torch.cov(patches.T.double()))
         self._basis = (directions / (variance + _FLOOR).sqrt()).T.float().contiguous()
-        places = self._places(self.config.phase_at(0))
-        found = zip(*(_sections(self.teacher, batch, places) for batch in batches), strict=True)
-        sections = [torch.cat(section) for section in found]
-        self._spread = [_spread(section) for section in sections]
-        self._start_at_the_mean([section[:, 1:].mean(dim=(0, 1)) for section in sections])
+        at = torch.cat([places[1:].repeat(len(batch)) for batch, places in zip(batches, where, strict=True)])
+        self._start(patches @ self._basis.T, at, sections)
 
-    def _start_at_the_mean(self, means: list[Tensor]) -> None:
-        """Each section begins by moving the mean token as far as the teacher does; Adam alone would take long."""
-        blocks: Any = self.student.visual.transformer.resblocks  # type: ignore[union-attr]
-        for tap, before, after in zip(self.student.spec.taps, means, means[1:], strict=False):
-            blocks[tap - 1].mlp.c_proj.bias.copy_(after - before)
+    def _start(self, patches: Tensor, at: Tensor, sections: list[Tensor]) -> None:
+        """Blocks that add nothing but the mean; embedding and positions as near the teacher as they get.
 
-    def _places(self, phase: Phase) -> Tensor:
+        patches: float [T, 3·p²] in the basis. at: int64 [T], their positions.
+        """
+        visual: Any = self.student.visual
+        for block in visual.transformer.resblocks:
+            for last in (block.attn.out_proj, block.mlp.c_proj):
+                last.weight.zero_()
+                last.bias.zero_()
+        target = sections[0][:, 1:].flatten(0, 1)
+        shown = torch.bincount(at, minlength=len(visual.positional_embedding)) > 0
+        place = nn.functional.one_hot(at, len(shown)).float()[:, shown]
+        both = torch.cat([patches, place], dim=1)
+        ridge = _RIDGE * torch.eye(both.shape[1], device=both.device)
+        solved = torch.linalg.solve(both.T @ both + ridge, both.T @ target)
+        self._core.copy_(solved[: patches.shape[1]].T)
+        visual.positional_embedding.zero_()
+        visual.positional_embedding[shown] = solved[patches.shape[1] :]
+        visual.class_embedding.copy_(sections[0][:, 0].mean(dim=0))
+        means = [section[:, 1:].mean(dim=(0, 1)) for section in sections]
+        for number, before, after in zip(self._stops[0][1:], means, means[1:], strict=False):
+            visual.transformer.resblocks[number - 1].mlp.c_proj.bias.copy_(after - before)
+
+    def _places(self, phase: Phase, step: int) -> Tensor:
         """Which of the position embeddings a view has: int64 [1 + L]; small views lie somewhere in the grid."""
         patch = _shape(self.student)[2]
         whole, side = self.student.spec.image_size // patch, phase.size // patch
-        generator = torch.Generator().manual_seed(1_000_003 * self.config.seed + self.step)
+        generator = torch.Generator().manual_seed(1_000_003 * self.config.seed + step)
         top, left = (int(torch.randint(whole - side + 1, (), generator=generator)) for _ in range(2))
         rows = torch.arange(top, top + side)[:, None] * whole + torch.arange(left, left + side)
         return torch.cat([torch.zeros(1, dtype=torch.int64), 1 + rows.flatten()]).to(self.student.device)
 
-    def _learn(self, views: Tensor, places: Tensor) -> tuple[float, ...]:
+    def _learn(self, views: Tensor, phase: Phase) -> tuple[float, ...]:
+        places = self._places(phase, self.step)
+        count = len(self._stops[0]) - (len(self.student.spec.taps) - phase.taps)
+        mine, theirs = (stops[:count] for stops in self._stops)
         with torch.autocast(views.device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
             with torch.no_grad():
-                targets = _sections(self.teacher, views, places)
-            made = _sections(self.student, views, places, self._kernel(), targets, self._own(len(views)))
-        losses = [_unexplained(m, t, s) for m, t, s in zip(made, targets, self._spread, strict=True)]
+                targets = _sections(self.teacher, views, places, theirs)
+            own = self._own(len(views))
+            made = _sections(self.student, views, places, mine, self._kernel(), targets, own)
+        losses = [_unexplained(m, t, s) for m, t, s in zip(made, targets, self._spread, strict=False)]
         for group in self._optimiser.param_groups:
-            group["lr"] = group["times"] * self.config.rate_at(self.step)
+            group["lr"] = self.config.rate_at(self.step)
         self._optimiser.zero_grad(set_to_none=True)
         torch.stack([patch + 0.1 * cls for patch, cls in losses]).mean().backward()
         nn.utils.clip_grad_norm_(self._moving, 1.0)
@@ -231,17 +252,24 @@ def _is_taught(name: str, with_kernel: bool = False) -> bool:
     return not name.startswith(("ln_post", "proj", "attn_pool")) and (with_kernel or name != "conv1.weight")
 
 
+def _stops(student: Encoder, teacher: Encoder) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where the two are compared, by blocks done: the embedding, the first block where it is no tap, the taps."""
+    first = (0, 1) if student.spec.taps[0] > 1 < teacher.spec.taps[0] else (0,)
+    return (*first, *student.spec.taps), (*first, *teacher.spec.taps)
+
+
 def _sections(
     encoder: Encoder,
     views: Tensor,
     places: Tensor,
+    stops: tuple[int, ...],
     kernel: Tensor | None = None,
     feeds: list[Tensor] | None = None,
     own: Tensor | None = None,
 ) -> list[Tensor]:
-    """Embedding and taps with class token: one [N, 1 + L, d] each.
+    """The tokens after so many blocks, class token first: one [N, 1 + L, d] a stop; 0 is the embedding.
 
-    kernel: in place of the encoder's patch embedding. feeds: what views that are not `own` go on with at each.
+    kernel: in place of the encoder's patch embedding. feeds: what views that are not `own` go on with after each stop.
     """
     visual: Any = encoder.visual
     kernel = visual.conv1.weight if kernel is None else kernel
@@ -250,9 +278,9 @@ def _sections(
     x = torch.cat([visual.class_embedding.expand(len(x), 1, -1).to(x.dtype), x], dim=1)
     x = visual.ln_pre(x + visual.positional_embedding[places])
     made: list[Tensor] = []
-    for number, block in enumerate((None, *visual.transformer.resblocks)):
-        x = x if block is None else block(x)
-        if number == 0 or number in encoder.spec.taps:
+    for number in range(stops[-1] + 1):
+        x = visual.transformer.resblocks[number - 1](x) if number else x
+        if number in stops:
             made.append(x)
             if feeds is not None and own is not None:
                 x = torch.where(own[:, None, None], x, feeds[len(made) - 1].to(x.dtype))

@@ -35,21 +35,21 @@ _SAY_EVERY = 100
 
 @dataclass
 class Curve:
-    """The loss as it fell: one row every hundred steps, [step, pixels a side, unexplained variance at each tap …]."""
+    """The loss as it fell: every hundred steps [step, pixels a side, unexplained variance of each section …]."""
 
     rows: list[list[float]] = field(default_factory=list)
     seconds: float = 0.0
 
     def add(self, steps: list[Step]) -> list[float]:
         """The mean of these steps, as a new row."""
-        taps = np.mean([step.unexplained for step in steps], axis=0)
-        self.rows.append([steps[-1].step + 1, steps[-1].size, *(round(float(tap), 4) for tap in taps)])
+        last = [step.unexplained for step in steps if len(step.unexplained) == len(steps[-1].unexplained)]
+        self.rows.append([steps[-1].step + 1, steps[-1].size, *(round(float(v), 4) for v in np.mean(last, axis=0))])
         return self.rows[-1]
 
     def write(self, path: Path) -> None:
         """As CSV. Raises: OutputNotWritten."""
-        taps = len(self.rows[0]) - 2 if self.rows else 0
-        head = ["step", "size_px", *("embedding", *(f"tap{number}" for number in range(1, taps)))]
+        sections = max((len(row) for row in self.rows), default=2) - 2
+        head = ["step", "size_px", *(f"section{number}" for number in range(sections))]
         lines = [",".join(head), *(",".join(f"{value:g}" for value in row) for row in self.rows)]
         write_whole(path, ("\n".join(lines) + "\n").encode())
 
