@@ -50,7 +50,7 @@ class DistilConfig:
 
     phases: tuple[Phase, ...] = (Phase(128, 16, 1500, taps=1), Phase(128, 8, 2500), Phase(240, 3, 1000))
     seed: int = 0
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
     warmup: int = 60
     survey: int = 32
@@ -118,12 +118,14 @@ class Distiller:
         self._moving = [p for name, p in visual.named_parameters() if _is_taught(name)]
         for parameter in self._moving:
             parameter.requires_grad_(True)
+        fitted = [visual.positional_embedding, self._core]  # nearly right from the start
         decays = [p for p in self._moving if p.ndim > 1 and p is not visual.positional_embedding]
-        rest = [p for p in self._moving if p.ndim == 1 or p is visual.positional_embedding]
+        rest = [p for p in self._moving if p.ndim == 1]
         self._moving.append(self._core)
         groups = [
-            {"params": decays, "weight_decay": config.weight_decay},
-            {"params": [*rest, self._core], "weight_decay": 0.0},
+            {"params": decays, "weight_decay": config.weight_decay, "times": 1.0},
+            {"params": rest, "weight_decay": 0.0, "times": 1.0},
+            {"params": fitted, "weight_decay": 0.0, "times": 0.2},
         ]
         self._optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
 
@@ -217,7 +219,7 @@ class Distiller:
             made = _sections(self.student, views, places, mine, self._kernel(), targets, own)
         losses = [_unexplained(m, t, s) for m, t, s in zip(made, targets, self._spread, strict=False)]
         for group in self._optimiser.param_groups:
-            group["lr"] = self.config.rate_at(self.step)
+            group["lr"] = group["times"] * self.config.rate_at(self.step)
         self._optimiser.zero_grad(set_to_none=True)
         torch.stack([patch + 0.1 * cls for patch, cls in losses]).mean().backward()
         nn.utils.clip_grad_norm_(self._moving, 1.0)

@@ -21,7 +21,7 @@ from madclip.nano.textures import KINDS, draw_canvas
 from madclip.nano.views import Sources, make_batch
 from madclip_runtime.errors import UsageError
 
-TINY = DistilConfig(phases=(Phase(32, 2, 3), Phase(48, 2, 3)), learning_rate=5e-3, warmup=1)
+TINY = DistilConfig(phases=(Phase(32, 2, 2, taps=1), Phase(32, 2, 2), Phase(48, 2, 2)), warmup=1, survey=2)
 
 
 def shallow(layers: int, folder: Path, **vision: object) -> Encoder:
@@ -67,18 +67,34 @@ def test_only_free_pictures_are_used_and_all_of_them_are_there() -> None:
 
 
 def test_a_student_nears_its_teacher_and_keeps_what_it_learned(tmp_path: Path) -> None:
-    student, teacher = shallow(4, tmp_path), shallow(8, tmp_path)
-    distiller = Distiller(student, teacher, replace(TINY, phases=(Phase(32, 4, 30),)))
+    student, teacher = shallow(8, tmp_path), shallow(12, tmp_path)
+    distiller = Distiller(
+        student, teacher, replace(TINY, phases=(Phase(64, 4, 30), Phase(64, 4, 10)), survey=60, hand_over=(2, 3))
+    )
     steps = list(distiller.run(noise_views))
-    assert [step.step for step in steps] == list(range(30))
-    assert all(len(step.unexplained) == 5 for step in steps), "the embedding and four taps"
+    assert [step.step for step in steps] == list(range(40))
+    assert all(len(step.unexplained) == 6 for step in steps), "the embedding, the first block, and four taps"
     early, late = (np.mean([s.unexplained for s in part], axis=0) for part in (steps[:3], steps[-3:]))
-    assert (late < early).all(), f"{early} → {late}"
+    assert early[0] < 0.3, "the embedding is fitted before the first step"
+    assert (late[1:] < early[1:]).all(), f"{early} → {late}"
     with torch.no_grad():
         images = torch.rand(1, 3, 240, 240, generator=torch.Generator().manual_seed(1))
-        seen = _sections(student, images, torch.arange(226))[1:]
+        seen = _sections(student, images, torch.arange(226), student.spec.taps)
         for tap, section in zip(student.taps(images), seen, strict=True):
             assert torch.allclose(tap, section[:, 1:], atol=1e-5), "what was taught is what the encoder gives"
+
+
+def test_the_first_phase_moves_only_what_the_first_tap_needs(tmp_path: Path) -> None:
+    student, teacher = shallow(8, tmp_path), shallow(12, tmp_path)
+    run = Distiller(student, teacher, TINY).run(noise_views)
+    first = next(run)
+    later = {name: t.clone() for name, t in taught(student).items() if ".resblocks." in name}
+    assert len(first.unexplained) == 3 and len(next(run).unexplained) == 3
+    moved = {
+        int(name.split(".")[3]) for name, t in taught(student).items() if name in later and not t.equal(later[name])
+    }
+    assert moved == {0, 1}
+    assert len(next(run).unexplained) == 6
 
 
 def test_an_interrupted_run_ends_with_the_same_numbers(tmp_path: Path) -> None:
@@ -86,7 +102,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(tmp_path: Path) -> None:
     whole, broken, resumed = (Distiller(shallow(4, tmp_path), teacher, TINY) for _ in range(3))
     expected = list(whole.run(noise_views))
     run = broken.run(noise_views)
-    first = [next(run) for _ in range(4)]
+    first = [next(run) for _ in range(3)]
     torch.save(broken.state(), tmp_path / "state")
     resumed.load_state(torch.load(tmp_path / "state", weights_only=True))
     assert first + list(resumed.run(noise_views)) == expected
@@ -113,20 +129,22 @@ def test_a_teacher_of_another_width_is_refused(tmp_path: Path) -> None:
 
 
 def test_rates_rise_hold_and_fall_and_sections_are_handed_over() -> None:
-    config = replace(DistilConfig.of_steps(200), hand_over=(20, 60))
-    assert config.steps == 200 and [phase.size for phase in config.phases] == [128, 240]
-    assert config.phase_at(0).size == 128 and config.phase_at(159).size == 128 and config.phase_at(160).size == 240
+    config = DistilConfig.of_steps(200)
+    assert config.steps == 200 and [phase.size for phase in config.phases] == [128, 128, 240]
+    assert [config.phase_at(step).taps for step in (0, 59, 60, 199)] == [1, 1, 4, 4]
     rates = [config.rate_at(step) for step in range(200)]
     assert rates[config.warmup - 1] == rates[159] == config.learning_rate
     assert rates[0] < 0.05 * config.learning_rate and rates[-1] < 0.05 * config.learning_rate
-    assert [config.own_share_at(step) for step in (0, 20, 40, 60, 199)] == [0, 0, 0.5, 1, 1]
+    shares = [config.own_share_at(step) for step in range(200)]
+    assert shares[:74] == [0.0] * 74 and shares[130:] == [1.0] * 70 and shares == sorted(shares)
 
 
 def test_the_curve_is_a_table(tmp_path: Path) -> None:
     curve = Curve()
-    curve.add([Step(0, 32, (0.5, 0.25)), Step(1, 32, (0.3, 0.15))])
+    curve.add([Step(0, 32, (0.5,)), Step(1, 32, (0.3,))])
+    curve.add([Step(2, 32, (0.2,)), Step(3, 48, (0.4, 0.25))])
     curve.write(tmp_path / "c.csv")
-    assert (tmp_path / "c.csv").read_text() == "step,size_px,embedding,tap1\n2,32,0.4,0.2\n"
+    assert (tmp_path / "c.csv").read_text() == "step,size_px,section0,section1\n2,32,0.4\n4,48,0.4,0.25\n"
 
 
 def test_weights_come_back_by_half_precision(tmp_path: Path) -> None:
