@@ -44,8 +44,8 @@ DEMONSTRATION := runtime/madclip_runtime/demonstration
 demo-bundle: venv
 	rm -rf build/demonstration $(DEMONSTRATION)
 	mkdir -p build/demonstration
-	$(BIN)/madclip phantoms --out build/demonstration/Brain-phantoms_AD --normal 200 --abnormal 200 --seed 7
-	$(BIN)/madclip train --data build/demonstration/Brain-phantoms_AD --encoder nano --shots 32 --epochs 30 \
+	$(BIN)/madclip phantoms --out build/demonstration/Brain-phantoms_AD --normal 120 --abnormal 120 --seed 7
+	$(BIN)/madclip train --data build/demonstration/Brain-phantoms_AD --encoder nano --shots 16 --epochs 20 \
 	  --out build/demonstration/demonstration.pt
 	$(BIN)/madclip evaluate --ckpt build/demonstration/demonstration.pt --data build/demonstration/Brain-phantoms_AD
 	$(BIN)/madclip export --ckpt build/demonstration/demonstration.pt --int8 --out $(DEMONSTRATION) \
