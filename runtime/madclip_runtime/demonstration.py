@@ -1,6 +1,6 @@
-"""The bundle that ships in this package, for `madclip-run --demo`: to see what a result looks like, and no more.
+"""The bundle that may lie in this package, for `madclip-run --demo`: to see what a result looks like, and no more.
 
-It was trained on drawings (made again by `make demo-bundle`), says so in every result, and its folder is not called
+It is trained on drawings (`make demo-bundle` makes it), says so in every result, and its folder is not called
 *.madclip, so that no command ever takes it unasked.
 """
 
@@ -20,6 +20,9 @@ _FOLDER = Path(__file__).parent / "demonstration"
 
 def demonstration_bundle(folder: Path = _FOLDER) -> Bundle:
     """Opened, its hashes still being checked (see Bundle.open). Raises: BundleRefused, also where it lacks its mark."""
+    if not folder.is_dir():
+        do = "in a checkout: make demo-bundle; or name a bundle of your own with --bundle"
+        raise BundleRefused("--demo", "this madclip-runtime holds no demonstration bundle", do)
     bundle = Bundle.open(folder)
     if DEMONSTRATION not in bundle.manifest.notices:
         raise BundleRefused(str(folder), f"it does not say {DEMONSTRATION!r}", "install madclip-runtime again")

@@ -16,6 +16,9 @@ from madclip_runtime.demonstration import DEMONSTRATION, demonstration_bundle
 from madclip_runtime.errors import BundleRefused, UsageError
 
 FOLDER = Path(demonstration.__file__).parent / "demonstration"
+present = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason="no demonstration bundle (make demo-bundle): madclip-run --demo was NOT tried"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +29,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("image.png").write_bytes(saved(np.full((60, 80), 90, np.uint8), "PNG"))
 
 
+@present
 def test_every_result_says_that_it_is_a_demonstration(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--demo", "--json", "--gallery", "g.html", "image.png"]) == 0
     stdout, stderr = capsys.readouterr()
@@ -35,6 +39,7 @@ def test_every_result_says_that_it_is_a_demonstration(capsys: pytest.CaptureFixt
     assert Path(line["overlay"]).is_file() and DEMONSTRATION in Path("g.html").read_text()
 
 
+@present
 def test_the_bundle_is_whole_synthetic_and_has_passed_its_gates() -> None:
     bundle = Bundle.load(FOLDER)
     manifest = bundle.manifest
@@ -44,6 +49,7 @@ def test_the_bundle_is_whole_synthetic_and_has_passed_its_gates() -> None:
     assert all(head.data.synthetic and head.calibration.points for head in manifest.heads.values())
 
 
+@present
 def test_it_never_takes_part_in_choosing_a_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in (FOLDER, FOLDER.parent):
         monkeypatch.chdir(folder)
@@ -62,3 +68,8 @@ def test_it_goes_with_no_other_bundle(other: list[str], capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as left:
         main(["--demo", *other, *images])
     assert left.value.code == 2 and "--demo" in capsys.readouterr().err
+
+
+def test_without_a_bundle_the_refusal_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(BundleRefused, match="make demo-bundle"):
+        demonstration_bundle(tmp_path / "demonstration")
