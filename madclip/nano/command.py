@@ -13,10 +13,12 @@ __all__ = ["pretrain_nano"]
 
 
 def pretrain_nano(
-    teacher: Annotated[str, typer.Option(help="the teacher: an open_clip name or config.json, four taps of width 192")],
+    teacher: Annotated[
+        str, typer.Option(help="the teacher: an open_clip name or config.json, 8 blocks or more of width 192")
+    ],
     out: Annotated[Path, typer.Option(help="weights file to write, e.g. nano.safetensors")],
     teacher_weights: Annotated[str | None, typer.Option(help="its weights file, or hub tag")] = None,
-    steps: Annotated[int, typer.Option(help="of the image tower")] = 3500,
+    steps: Annotated[int, typer.Option(help="of the image tower")] = 5000,
     caption_images: Annotated[int, typer.Option(help="drawn for the text tower")] = 3000,
     caption_steps: Annotated[int, typer.Option(help="of the text tower")] = 1500,
     seed: Annotated[int, typer.Option(help="of the start, the views and the drawings")] = 0,

@@ -1,11 +1,10 @@
-"""The image tower learns from a teacher: the same taps, from fewer blocks.
+"""The image tower learns from a teacher, half a block at a time: what each of its blocks does to tokens.
 
-The student falls into sections: the patch embedding, the first block, and the blocks up to each tap; each is held
-against the teacher's tokens at its own such place. A section begins either with what the one before made, or with the
-teacher's tokens instead. Training hands over from the latter to the former, so that all sections learn from the first
-step on. It starts where it can without steps: blocks that change nothing but the mean token, and a patch embedding
-fitted by least squares to some hundred views. The loss is the share of the teacher's variance that is not explained,
-channel by channel, mean over sections.
+The student's block k is held against the teacher's block k, after the attention and after the MLP; a deeper teacher's
+further blocks are not used. Every half block begins with the teacher's own tokens, so that all learn at once, and is
+handed over, view by view, to what the half block before it made. The loss is the share of the teacher's variance that
+is not explained, channel by channel, mean over half blocks. The patch embedding and the positions are linear, and are
+fitted by least squares before the first step.
 
 What this module does not know: where the views come from, and what the tower is used for.
 """
@@ -14,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,42 +27,46 @@ __all__ = ["DistilConfig", "Distiller", "Phase", "Step"]
 _RIDGE = 1.0
 _FLOOR = 0.003
 """Added to the variance along each direction of pixel space, in normalised units squared."""
+_SURVEYED = 8
+_CLASS_TOKEN = 0.1
+"""How much the class token's error counts beside that of the patch tokens, which the taps are made of."""
+_QUIET = 0.02
+"""Of their seeded size: the last matrices of each half block at the start, so that it begins near "changes nothing"."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """`steps` steps of `batch` views of `size` × `size` pixels, a multiple of 16, up to the tap number `taps`."""
+    """`steps` steps of `batch` views of `size` × `size` pixels, a multiple of the patch."""
 
     size: int
     batch: int
     steps: int
-    taps: int = 4
 
 
 @dataclass(frozen=True)
 class DistilConfig:
-    """How the image tower is taught: at a steady rate, which falls to zero in the last phase.
+    """How the image tower is taught: at a steady rate until the hand-over begins, then linearly down to zero.
 
-    survey: batches that are looked at before the first step. hand_over: between which shares of the way after the first
-    phase sections turn from the teacher's tokens to their own. bf16: matrix products in bfloat16 (for large batches, on
-    processors that have it).
+    matrix_rate: of Muon, for the blocks' matrices. rate: of AdamW, for biases and norms. survey: batches of eight whole
+    images that are looked at before the first step. hand_over: between which shares of the way half blocks turn from
+    the teacher's tokens to the student's own. bf16: matrix products in bfloat16, on processors that have it.
     """
 
-    phases: tuple[Phase, ...] = (Phase(128, 16, 1500, taps=1), Phase(128, 8, 2500), Phase(240, 3, 1000))
+    phases: tuple[Phase, ...] = (Phase(128, 16, 3400), Phase(240, 5, 600))
     seed: int = 0
-    learning_rate: float = 1.5e-3
-    weight_decay: float = 0.02
-    warmup: int = 60
-    survey: int = 32
-    hand_over: tuple[float, float] = (0.1, 0.5)
+    matrix_rate: float = 0.03
+    rate: float = 1.5e-3
+    weight_decay: float = 0.01
+    warmup: int = 30
+    survey: int = 24
+    hand_over: tuple[float, float] = (0.3, 0.8)
     bf16: bool = False
 
     @classmethod
     def of_steps(cls, steps: int, *, seed: int = 0, bf16: bool = False) -> DistilConfig:
-        """So many steps: three tenths for the first tap alone, the hardest; the last fifth on whole images."""
-        first, last = round(0.3 * steps), round(0.2 * steps)
-        phases = (Phase(128, 16, first, taps=1), Phase(128, 8, steps - first - last), Phase(240, 3, last))
-        return cls(phases=phases, seed=seed, bf16=bf16)
+        """So many steps, the last fifteen hundredths on whole images, the others on windows of 128 px."""
+        last = round(0.15 * steps)
+        return cls(phases=(Phase(128, 16, steps - last), Phase(240, 5, last)), seed=seed, bf16=bf16)
 
     @property
     def steps(self) -> int:
@@ -77,216 +81,203 @@ class DistilConfig:
             step -= phase.steps
         return self.phases[-1]
 
-    def rate_at(self, step: int) -> float:
-        """Learning rate: a linear start, steady, and in the last phase linear down to zero."""
-        falling = (self.steps - step) / max(1, self.phases[-1].steps)
-        return self.learning_rate * min(1.0, (step + 1) / self.warmup, falling)
+    def rate_share_at(self, step: int) -> float:
+        """Share of both rates, 0–1."""
+        falling = (self.steps - step) / max(1.0, self.steps * (1 - self.hand_over[0]))
+        return min(1.0, (step + 1) / self.warmup, falling)
 
     def own_share_at(self, step: int) -> float:
-        """How many of the views a section takes from the student's own section before it, 0–1."""
-        done = (step - self.phases[0].steps) / max(1, self.steps - self.phases[0].steps)
+        """How often a half block goes on from the student's own tokens, 0–1."""
         start, end = self.hand_over
-        return min(1.0, max(0.0, (done - start) / (end - start)))
+        return min(1.0, max(0.0, (step / self.steps - start) / (end - start)))
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step done: its number from 0, side of the views in pixels, and unexplained variance at each tap, 0 is all."""
+    """One step done: its number from 0, side of the views in pixels, and the loss: share of variance not explained."""
 
     step: int
     size: int
-    unexplained: tuple[float, ...]
+    loss: float
 
 
 class Distiller:
-    """Student, teacher and optimiser; `run` teaches, `state` and `load_state` let it be interrupted."""
+    """Student, teacher and optimisers; `run` teaches, `state` and `load_state` let it be interrupted."""
 
     def __init__(self, student: Encoder, teacher: Encoder, config: DistilConfig) -> None:
-        """Both on one device. Raises: UsageError where their taps can't be compared."""
+        """Both on one device. Raises: UsageError where their blocks can't be compared."""
         mine, theirs = _shape(student), _shape(teacher)
-        if mine != theirs:
+        if mine[1:] != theirs[1:] or mine[0] > theirs[0]:
             raise UsageError(
-                f"teacher {teacher.spec.name}", f"its taps × width × patch are {theirs}, nano's are {mine}"
+                f"teacher {teacher.spec.name}", f"its blocks × width × patch are {theirs}, nano's are {mine}"
             )
         self.student, self.teacher, self.config = student, teacher, config
         self.step = 0
-        self._stops = _stops(student, teacher)
-        visual: Any = student.visual
-        self._core = nn.Parameter(torch.zeros_like(visual.conv1.weight.flatten(1)))
-        self._basis = torch.eye(self._core.shape[1], device=student.device)
         self._spread: list[Tensor] = []
-        self._moving = [p for name, p in visual.named_parameters() if _is_taught(name)]
-        for parameter in self._moving:
-            parameter.requires_grad_(True)
-        fitted = [visual.positional_embedding, self._core]  # nearly right from the start
-        decays = [p for p in self._moving if p.ndim > 1 and p is not visual.positional_embedding]
+        blocks: Any = student.visual.transformer
+        self._moving = list(blocks.requires_grad_(True).parameters())
+        matrices = [p for p in self._moving if p.ndim == 2]
         rest = [p for p in self._moving if p.ndim == 1]
-        self._moving.append(self._core)
-        groups = [
-            {"params": decays, "weight_decay": config.weight_decay, "times": 1.0},
-            {"params": rest, "weight_decay": 0.0, "times": 1.0},
-            {"params": fitted, "weight_decay": 0.0, "times": 0.2},
+        self._optimisers: list[tuple[torch.optim.Optimizer, float]] = [
+            (torch.optim.Muon(matrices, config.matrix_rate, weight_decay=config.weight_decay), config.matrix_rate),
+            (torch.optim.AdamW(rest, config.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True), config.rate),
         ]
-        self._optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
 
     def run(self, views: Callable[[int, Phase], Tensor]) -> Iterator[Step]:
         """views: step, phase → float [N, 3, s, s] RGB 0–1. Yields after each step, so the caller may stop or save."""
         if not self._spread and self.step < self.config.steps:
-            first = self.config.phase_at(0)
-            self._survey([views(step, first).to(self.student.device) for step in range(self.config.survey)])
+            whole = Phase(self.student.spec.image_size, _SURVEYED, 0)
+            self._survey([views(step, whole).to(self.student.device) for step in range(self.config.survey)])
         while self.step < self.config.steps:
             phase = self.config.phase_at(self.step)
-            unexplained = self._learn(views(self.step, phase).to(self.student.device), phase)
+            loss = self._learn(views(self.step, phase).to(self.student.device))
             self.step += 1
-            yield Step(self.step - 1, phase.size, unexplained)
-        self._settle()
+            yield Step(self.step - 1, phase.size, loss)
+
+    @torch.no_grad()
+    def unexplained(self, views: Tensor) -> tuple[float, ...]:
+        """Where the student stands on its own: share of the teacher's variance, after the embedding and at each tap.
+
+        views: float [N, 3, S, S] RGB 0–1, whole images.
+        """
+        places = torch.arange(1 + (views.shape[-1] // _shape(self.student)[2]) ** 2, device=self.student.device)
+        stops = (0, *(2 * tap for tap in self.student.spec.taps))
+        made, targets = (
+            [_tokens(tower, views.to(places.device), places, stops[-1] // 2)[stop] for stop in stops]
+            for tower in (self.student, self.teacher)
+        )
+        pairs = zip(made, targets, (self._spread[stop] for stop in stops), strict=True)
+        return tuple(float(_unexplained(m, t, s)[0]) for m, t, s in pairs)
 
     def state(self) -> dict[str, Any]:
         """Everything that moves, for torch.save."""
-        self._settle()
-        taught = {name: tensor for name, tensor in self.student.visual.state_dict().items() if _is_taught(name, True)}
-        fixed = {"basis": self._basis, "spread": self._spread, "core": self._core.detach()}
-        return {"step": self.step, "student": taught, "optimiser": self._optimiser.state_dict(), **fixed}
+        optimisers = [optimiser.state_dict() for optimiser, _ in self._optimisers]
+        student = self.student.visual.state_dict()
+        return {"step": self.step, "student": student, "optimisers": optimisers, "spread": self._spread}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """What state() gave, under the same config."""
         self.step = int(state["step"])
-        self.student.visual.load_state_dict(state["student"], strict=False)
-        self._optimiser.load_state_dict(state["optimiser"])
+        self.student.visual.load_state_dict(state["student"])
+        for (optimiser, _), content in zip(self._optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(content)
         self._spread = [tensor.to(self.student.device) for tensor in state["spread"]]
-        self._basis = state["basis"].to(self.student.device)
-        self._core.data.copy_(state["core"])
 
     @torch.no_grad()
     def _survey(self, batches: list[Tensor]) -> None:
         """From the first views: how much the teacher's tokens vary, and where the student starts."""
-        first = self.config.phase_at(0)
-        where = [self._places(first, number) for number in range(len(batches))]
-        seen = [
-            _sections(self.teacher, batch, places, self._stops[1]) for batch, places in zip(batches, where, strict=True)
-        ]
-        sections = [torch.cat(section) for section in zip(*seen, strict=True)]
-        self._spread = [_spread(section) for section in sections]
+        where = [self._places(batch, number) for number, batch in enumerate(batches)]
+        depth = _shape(self.student)[0]
+        seen = [_tokens(self.teacher, batch, places, depth) for batch, places in zip(batches, where, strict=True)]
+        tokens = [torch.cat(stop) for stop in zip(*seen, strict=True)]
+        self._spread = [_spread(stop) for stop in tokens]
         side = _shape(self.student)[2]
         normal = torch.cat([(batch - self.student.mean) / self.student.std for batch in batches])
         patches = nn.functional.unfold(normal, side, stride=side).transpose(1, 2).flatten(0, 1)
-        variance, directions = torch.linalg.eigh(torch.cov(patches.T.double()))
-        self._basis = (directions / (variance + _FLOOR).sqrt()).T.float().contiguous()
         at = torch.cat([places[1:].repeat(len(batch)) for batch, places in zip(batches, where, strict=True)])
-        self._start(patches @ self._basis.T, at, sections)
+        self._fit_embedding(patches, at, tokens[0])
+        self._quieten([stop[:, 1:].mean(dim=(0, 1)) for stop in tokens])
 
-    def _start(self, patches: Tensor, at: Tensor, sections: list[Tensor]) -> None:
-        """Blocks that add nothing but the mean; embedding and positions as near the teacher as they get.
+    def _fit_embedding(self, patches: Tensor, at: Tensor, embedded: Tensor) -> None:
+        """Least squares with a ridge, in whitened pixels: smooth patches say little about fine detail.
 
-        patches: float [T, 3·p²] in the basis. at: int64 [T], their positions.
+        patches: float [T, 3·p²], normalised. at: int64 [T], their positions. embedded: float [N, 1 + L, d].
         """
         visual: Any = self.student.visual
-        for block in visual.transformer.resblocks:
-            for last in (block.attn.out_proj, block.mlp.c_proj):
-                last.weight.zero_()
-                last.bias.zero_()
-        target = sections[0][:, 1:].flatten(0, 1)
-        shown = torch.bincount(at, minlength=len(visual.positional_embedding)) > 0
-        place = nn.functional.one_hot(at, len(shown)).float()[:, shown]
-        both = torch.cat([patches, place], dim=1)
+        variance, directions = torch.linalg.eigh(torch.cov(patches.T.double()))
+        basis = (directions / (variance + _FLOOR).sqrt()).T.float()
+        place = nn.functional.one_hot(at - 1, len(visual.positional_embedding) - 1).float()
+        both = torch.cat([patches @ basis.T, place], dim=1)
         ridge = _RIDGE * torch.eye(both.shape[1], device=both.device)
-        solved = torch.linalg.solve(both.T @ both + ridge, both.T @ target)
-        self._core.copy_(solved[: patches.shape[1]].T)
-        visual.positional_embedding.zero_()
-        visual.positional_embedding[shown] = solved[patches.shape[1] :]
-        visual.class_embedding.copy_(sections[0][:, 0].mean(dim=0))
-        means = [section[:, 1:].mean(dim=(0, 1)) for section in sections]
-        for number, before, after in zip(self._stops[0][1:], means, means[1:], strict=False):
-            visual.transformer.resblocks[number - 1].mlp.c_proj.bias.copy_(after - before)
+        solved = torch.linalg.solve(both.T @ both + ridge, both.T @ embedded[:, 1:].flatten(0, 1))
+        visual.conv1.weight.copy_((solved[: len(basis)].T @ basis).view_as(visual.conv1.weight))
+        visual.positional_embedding.copy_(torch.cat([torch.zeros_like(solved[:1]), solved[len(basis) :]]))
+        visual.class_embedding.copy_(embedded[:, 0].mean(dim=0))
 
-    def _places(self, phase: Phase, step: int) -> Tensor:
+    def _quieten(self, means: list[Tensor]) -> None:
+        """Half blocks that at first add hardly more than the mean of what the teacher's add."""
+        visual: Any = self.student.visual
+        lasts = [last for block in visual.transformer.resblocks for last in (block.attn.out_proj, block.mlp.c_proj)]
+        for last, before, after in zip(lasts, means, means[1:], strict=False):
+            last.weight.mul_(_QUIET)
+            last.bias.copy_(after - before)
+
+    def _places(self, views: Tensor, step: int) -> Tensor:
         """Which of the position embeddings a view has: int64 [1 + L]; small views lie somewhere in the grid."""
         patch = _shape(self.student)[2]
-        whole, side = self.student.spec.image_size // patch, phase.size // patch
+        whole, side = self.student.spec.image_size // patch, views.shape[-1] // patch
         generator = torch.Generator().manual_seed(1_000_003 * self.config.seed + step)
         top, left = (int(torch.randint(whole - side + 1, (), generator=generator)) for _ in range(2))
         rows = torch.arange(top, top + side)[:, None] * whole + torch.arange(left, left + side)
         return torch.cat([torch.zeros(1, dtype=torch.int64), 1 + rows.flatten()]).to(self.student.device)
 
-    def _learn(self, views: Tensor, phase: Phase) -> tuple[float, ...]:
-        places = self._places(phase, self.step)
-        count = len(self._stops[0]) - (len(self.student.spec.taps) - phase.taps)
-        mine, theirs = (stops[:count] for stops in self._stops)
+    def _learn(self, views: Tensor) -> float:
+        places, depth = self._places(views, self.step), _shape(self.student)[0]
         with torch.autocast(views.device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
             with torch.no_grad():
-                targets = _sections(self.teacher, views, places, theirs)
-            own = self._own(len(views))
-            made = _sections(self.student, views, places, mine, self._kernel(), targets, own)
-        losses = [_unexplained(m, t, s) for m, t, s in zip(made, targets, self._spread, strict=False)]
-        for group in self._optimiser.param_groups:
-            group["lr"] = group["times"] * self.config.rate_at(self.step)
-        self._optimiser.zero_grad(set_to_none=True)
-        torch.stack([patch + 0.1 * cls for patch, cls in losses]).mean().backward()
-        nn.utils.clip_grad_norm_(self._moving, 1.0)
-        self._optimiser.step()
-        return tuple(float(patch.detach()) for patch, _ in losses)
-
-    def _kernel(self) -> Tensor:
-        """The patch embedding in pixels: float [d, 3, p, p]."""
-        embedding: Any = self.student.visual.conv1
-        with torch.autocast(self._core.device.type, enabled=False):
-            return (self._core @ self._basis).view_as(embedding.weight)
-
-    @torch.no_grad()
-    def _settle(self) -> None:
-        embedding: Any = self.student.visual.conv1
-        embedding.weight.copy_(self._kernel())
+                targets = _tokens(self.teacher, views, places, depth)
+            made = _tokens(self.student, views, places, depth, targets, self._own(len(views)))
+        losses = [_unexplained(m, t, s) for m, t, s in zip(made, targets, self._spread, strict=True)][1:]
+        loss = torch.stack([patch + _CLASS_TOKEN * cls for patch, cls in losses]).mean()
+        for optimiser, rate in self._optimisers:
+            optimiser.zero_grad(set_to_none=True)
+            for group in optimiser.param_groups:
+                group["lr"] = rate * self.config.rate_share_at(self.step)
+        loss.backward()
+        for optimiser, _ in self._optimisers:
+            optimiser.step()
+        return float(loss.detach())
 
     def _own(self, count: int) -> Tensor:
-        """bool [N]: views that go on with the student's own tokens."""
+        """bool [half blocks, N]: which begin with the student's own tokens, on which views."""
         generator = torch.Generator().manual_seed(7_000_003 * (self.config.seed + 1) + self.step)
-        own = torch.rand(count, generator=generator) < self.config.own_share_at(self.step)
-        return own.to(self.student.device)
+        drawn = torch.rand(2 * _shape(self.student)[0], count, generator=generator)
+        return (drawn < self.config.own_share_at(self.step)).to(self.student.device)
 
 
 def _shape(encoder: Encoder) -> tuple[int, int, int]:
-    embedding: Any = encoder.visual.conv1
-    return len(encoder.spec.taps), int(embedding.out_channels), int(embedding.kernel_size[0])
+    visual: Any = encoder.visual
+    kernel = visual.conv1
+    return len(visual.transformer.resblocks), int(kernel.out_channels), int(kernel.kernel_size[0])
 
 
-def _is_taught(name: str, with_kernel: bool = False) -> bool:
-    """Whether the taps depend on the parameter; the patch embedding itself moves in its own basis."""
-    return not name.startswith(("ln_post", "proj", "attn_pool")) and (with_kernel or name != "conv1.weight")
-
-
-def _stops(student: Encoder, teacher: Encoder) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Where the two are compared, by blocks done: the embedding, the first block where it is no tap, the taps."""
-    first = (0, 1) if student.spec.taps[0] > 1 < teacher.spec.taps[0] else (0,)
-    return (*first, *student.spec.taps), (*first, *teacher.spec.taps)
-
-
-def _sections(
+def _tokens(
     encoder: Encoder,
     views: Tensor,
     places: Tensor,
-    stops: tuple[int, ...],
-    kernel: Tensor | None = None,
+    depth: int,
     feeds: list[Tensor] | None = None,
     own: Tensor | None = None,
 ) -> list[Tensor]:
-    """The tokens after so many blocks, class token first: one [N, 1 + L, d] a stop; 0 is the embedding.
+    """The tokens after the embedding and after each half of the first `depth` blocks: [N, 1 + L, d] each, class first.
 
-    kernel: in place of the encoder's patch embedding. feeds: what views that are not `own` go on with after each stop.
+    feeds, own: half block k begins with feeds[k] on views where own[k], bool [N], is false.
     """
     visual: Any = encoder.visual
-    kernel = visual.conv1.weight if kernel is None else kernel
-    x = nn.functional.conv2d((views - encoder.mean) / encoder.std, kernel, stride=kernel.shape[-1])
+    x = nn.functional.conv2d((views - encoder.mean) / encoder.std, visual.conv1.weight, stride=visual.conv1.stride)
     x = x.flatten(2).transpose(1, 2)
     x = torch.cat([visual.class_embedding.expand(len(x), 1, -1).to(x.dtype), x], dim=1)
-    x = visual.ln_pre(x + visual.positional_embedding[places])
-    made: list[Tensor] = []
-    for number in range(stops[-1] + 1):
-        x = visual.transformer.resblocks[number - 1](x) if number else x
-        if number in stops:
-            made.append(x)
-            if feeds is not None and own is not None:
-                x = torch.where(own[:, None, None], x, feeds[len(made) - 1].to(x.dtype))
+    made = [visual.ln_pre(x + visual.positional_embedding[places])]
+    for number, half in enumerate(_halves(visual, depth)):
+        x = made[-1]
+        if feeds is not None and own is not None:
+            x = torch.where(own[number][:, None, None], x.float(), feeds[number].float())
+        made.append(half(x))
     return made
+
+
+def _halves(visual: Any, depth: int) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Attention and MLP of each block, each with its shortcut."""
+
+    def attention(block: Any, x: Tensor) -> Tensor:
+        return x + block.ls_1(block.attention(q_x=block.ln_1(x)))
+
+    def mlp(block: Any, x: Tensor) -> Tensor:
+        return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+    for block in visual.transformer.resblocks[:depth]:
+        yield partial(attention, block)
+        yield partial(mlp, block)
 
 
 def _spread(target: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,27 +28,32 @@ from madclip_runtime.files import write_whole
 
 __all__ = ["Curve", "Made", "distil", "pretrain", "save_weights"]
 
-_SAVE_EVERY = 200
-_SAY_EVERY = 100
+_EVERY = 200
+"""Steps between two rows of the curve; the state is kept as often."""
+_JUDGED = 24
+"""Whole views that the student is judged by."""
 
 
 @dataclass
 class Curve:
-    """The loss as it fell: every hundred steps [step, pixels a side, unexplained variance of each section …]."""
+    """How the student nears its teacher on views that no step sees, by its own tokens throughout.
+
+    rows: [step, mean loss since the last row, unexplained variance after the embedding and at each tap …].
+    """
 
     rows: list[list[float]] = field(default_factory=list)
     seconds: float = 0.0
 
-    def add(self, steps: list[Step]) -> list[float]:
-        """The mean of these steps, as a new row."""
-        last = [step.unexplained for step in steps if len(step.unexplained) == len(steps[-1].unexplained)]
-        self.rows.append([steps[-1].step + 1, steps[-1].size, *(round(float(v), 4) for v in np.mean(last, axis=0))])
+    def add(self, steps: list[Step], unexplained: tuple[float, ...]) -> list[float]:
+        """A new row, after these steps."""
+        loss = sum(step.loss for step in steps) / len(steps)
+        self.rows.append([steps[-1].step + 1, round(loss, 4), *(round(share, 4) for share in unexplained)])
         return self.rows[-1]
 
     def write(self, path: Path) -> None:
         """As CSV. Raises: OutputNotWritten."""
-        sections = max((len(row) for row in self.rows), default=2) - 2
-        head = ["step", "size_px", *(f"section{number}" for number in range(sections))]
+        taps = max((len(row) for row in self.rows), default=3) - 3
+        head = ["step", "loss", "embedding", *(f"tap{number}" for number in range(1, taps + 1))]
         lines = [",".join(head), *(",".join(f"{value:g}" for value in row) for row in self.rows)]
         write_whole(path, ("\n".join(lines) + "\n").encode())
 
@@ -103,7 +107,8 @@ def distil(
     Raises: UsageError, OutputNotWritten.
     """
     cv2.setNumThreads(1)
-    sources = Sources(pictures, config.seed)
+    sources, unseen = Sources(pictures, config.seed), Sources(pictures, config.seed + 1)
+    judged = torch.from_numpy(make_batch(unseen, config.seed + 1, 0, _JUDGED, student.spec.image_size))
     distiller = Distiller(student, teacher, config)
     kept, curve = _resume(distiller, student, teacher, config, state, say)
     start, recent = time.perf_counter() - curve.seconds, []
@@ -113,12 +118,13 @@ def distil(
 
     for step in distiller.run(views):
         recent.append(step)
-        if distiller.step % _SAY_EVERY == 0 or distiller.step == config.steps:
-            row, recent = curve.add(recent), []
-            curve.seconds = time.perf_counter() - start
-            words = " ".join(f"{100 * tap:.1f}" for tap in row[2:])
-            say(f"step {row[0]:.0f}/{config.steps}, {row[1]:.0f} px: {words} % unexplained, {curve.seconds:.0f} s")
-        if kept and (distiller.step % _SAVE_EVERY == 0 or distiller.step == config.steps):
+        if distiller.step % _EVERY and distiller.step != config.steps:
+            continue
+        row, recent = curve.add(recent, distiller.unexplained(judged)), []
+        curve.seconds = time.perf_counter() - start
+        words = " ".join(f"{100 * share:.1f}" for share in row[2:])
+        say(f"step {row[0]:.0f}/{config.steps}: loss {row[1]:.3f}, {words} % unexplained, {curve.seconds:.0f} s")
+        if kept:
             kept.save(distiller.state() | {"curve": curve.rows, "seconds": curve.seconds})
     student.eval().requires_grad_(False)
     return curve
