@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from forms import AuthorsForm, TwoChannels
+from forms import AuthorsForm, TwoChannels, write_plain
 from torch import nn
 
 from madclip.checkpoint import Checkpoint
@@ -115,15 +115,8 @@ def _compiled(wanted: Wanted) -> tuple[str, str, Callable[[Pixels], Answer]]:
 def _plain_onnx(wanted: Wanted) -> tuple[str, str, Callable[[Pixels], Answer]]:
     import onnxruntime
 
-    module, size = TwoChannels(wanted.checkpoint, wanted.encoder).eval(), wanted.encoder.spec.image_size
-    path = wanted.folder / "plain.onnx"
-    example = (torch.zeros(2, size, size, 3, dtype=torch.uint8),)
-    dynamic = ({0: torch.export.Dim("N", min=1, max=64)},)
-    program = torch.onnx.export(
-        module, example, input_names=["image"], dynamic_shapes=dynamic, dynamo=True, verbose=False
-    )
-    assert program is not None
-    program.save(str(path), external_data=True)
+    module = TwoChannels(wanted.checkpoint, wanted.encoder).eval()
+    path = write_plain(module, wanted.folder / "plain.onnx")
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, wanted.threads
     provider = "CUDAExecutionProvider" if wanted.device == "cuda" else "CPUExecutionProvider"
