@@ -77,13 +77,18 @@ def _costs(one: Path, several: Path, args: argparse.Namespace) -> dict[str, Any]
 
 
 def _times(one: Path, several: Path, rounds: int) -> dict[str, Any]:
-    engines = {"single": load_engine(Bundle.load(one), "cpu"), "several": load_engine(Bundle.load(several), "cpu")}
-    size = Bundle.load(one).manifest.input.size
-    first = sorted(Bundle.load(several).manifest.heads)[:1]
+    bundle = Bundle.load(several)
+    first = next(iter(bundle.manifest.heads))
+    engines = {
+        "single": load_engine(Bundle.load(one), "cpu"),
+        "one": load_engine(bundle.only(first), "cpu"),
+        "all": load_engine(bundle, "cpu"),
+    }
+    size = bundle.manifest.input.size
     ways = {
         "single": lambda image: engines["single"].run(image),
-        "one of several": lambda image: engines["several"].run(image, first),
-        "all": lambda image: engines["several"].run(image),
+        "one of several": lambda image: engines["one"].run(image),
+        "all": lambda image: engines["all"].run(image),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
     generator = np.random.default_rng(0)

@@ -5,7 +5,7 @@ The reference is the paper's two-channel form in float32; the candidate runs thr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,6 +54,16 @@ class Parity:
             head=self.head,
         )
 
+    def or_worse(self, other: Parity) -> Parity:
+        """Image by image the larger difference of two measurements of one head."""
+        return replace(
+            self,
+            score=_larger(self.score, other.score),
+            map_max=_larger(self.map_max, other.map_max),
+            map_mean=_larger(self.map_mean, other.map_mean),
+            batch=max(self.batch, other.batch),
+        )
+
     @property
     def worst_image(self) -> int:
         """Which golden image has the largest difference of any pixel or of the score."""
@@ -91,3 +101,7 @@ def measure_parity(engine: Engine, golden: Golden, precision: str, head: str) ->
 
 def _row(values: np.ndarray) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
+
+
+def _larger(one: tuple[float, ...], other: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(max(pair) for pair in zip(one, other, strict=True))

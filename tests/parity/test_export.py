@@ -304,11 +304,18 @@ def test_several_heads_share_one_tower_and_each_is_its_checkpoints(
         alone = engine.run(images, [name])
         assert list(alone) == [name] and np.array_equal(alone[name].maps, together[name].maps)
         assert np.abs(alone[name].scores - reference.image_scores(checkpoint.card.image_score)).max() < 1e-5
+        own = load_engine(bundle.only(name)).run(images)  # by a graph that holds nothing of the other
+        assert list(own) == [name] and np.abs(own[name].maps - together[name].maps).max() < 1e-6
+        nodes = onnx.load(out / f"model.{name}.onnx", load_external_data=False).graph.node
+        others = f"stage.{'brain' if name == 'chest' else 'chest'}."
+        assert not any(value.startswith(others) for node in nodes for value in node.output)
+        assert np.array_equal(bundle.only(name).golden(name).maps, bundle.golden(name).maps)
     single = (bundles["fp32"] / "model.onnx.data").stat().st_size
     assert (out / "model.onnx.data").stat().st_size < 1.6 * single, "one tower, not two"
     with pytest.raises(UsageError, match=r"--head brain \| chest"):
         Detector.load(out)
-    assert Detector.load(out, head="chest")(images[0]).head == "chest"
+    detector = Detector.load(out, head="chest")
+    assert detector(images[0]).head == "chest" and list(detector.engine.run(images)) == ["chest"]
 
 
 def test_heads_on_different_encoders_are_refused(

@@ -54,8 +54,6 @@ class OrtEngine:
         self._size = bundle.manifest.input.size
         self._outputs = output_names(bundle.manifest.heads)
         _check_contract(session, self._size, self._outputs.values(), str(bundle.model_path))
-        self._only_wanted = import_ort(info.name).RunOptions()
-        self._only_wanted.only_execute_path_to_fetches = True
 
     @property
     def info(self) -> EngineInfo:
@@ -75,7 +73,7 @@ class OrtEngine:
 
     def _call(self, names: list[str], images: npt.NDArray[np.uint8]) -> Any:
         try:
-            return self._session.run(names, {"image": images}, self._only_wanted)
+            return self._session.run(names, {"image": images})
         except Exception as error:  # the library raises its own untyped errors
             raise EngineRefused(self._info.name, str(error)[:300], "run madclip-run again with fewer images") from None
 
