@@ -13,7 +13,7 @@ venv: $(STAMP)
 $(STAMP): $(METADATA)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  -e "./runtime[cpu]" -e ".[dev]" -e ./export -e ./benchmarks
+	  -e "./runtime[cpu,serve,node]" -e ".[dev]" -e ./export -e ./benchmarks
 	touch $@
 
 # The main job on synthetic phantoms with the built-in encoder: everything a user does, in order.

@@ -17,7 +17,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
 
 
 def body(raw: bytes | None = None, **changes: Any) -> tuple[bytes, str | None]:
-    """A request of PIXELS, as JSON, or as binary where `raw` is given; changes go into the tensor, own_parameters too."""
+    """A request of PIXELS, as JSON, or as binary where `raw` is given; changes go into the tensor."""
     tensor: dict[str, Any] = {"name": "image", "datatype": "UINT8", "shape": [2, 4, 4, 3]}
     tensor |= {"data": PIXELS.tolist()} if raw is None else {"parameters": {"binary_data_size": len(raw)}}
     top = {key: changes.pop(key) for key in ("id", "outputs", "parameters") if key in changes and raw is None}

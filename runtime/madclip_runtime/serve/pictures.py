@@ -24,7 +24,8 @@ _WITHIN_PX = 0.5
 def pictures_of(result: Result) -> dict[str, Any]:
     """`image`, `heat`: PNGs as data URLs, the heat at the model's own size, to be stretched over the image.
 
-    Colours as on overlays (cividis, 0–1, never stretched per image), clear where it is calm.
+    Colours are fixed to 0–1, never stretched per image, and clear where it is calm. Not the overlays' cividis: its middle is
+    grey, and on a grey image a threshold near 0.5 would go unseen; inferno too is even to the colour-blind.
     `outline`: closed lines of [x, y] in pixels of the upright image; null where the result has no mask.
     """
     return {"image": _url(_image(result)), "heat": _url(_heat(result)), "outline": _outline(result)}
@@ -42,8 +43,8 @@ def _image(result: Result) -> bytes:
 
 def _heat(result: Result) -> bytes:
     level = np.clip(result.model_map, 0.0, 1.0)
-    coloured = cv2.applyColorMap(np.rint(level * 255).astype(np.uint8), cv2.COLORMAP_CIVIDIS)[:, :, ::-1]
-    alpha = np.clip(1.4 * (level - 0.2), 0.0, 1.0)  # as on overlays: what is calm stays readable
+    coloured = cv2.applyColorMap(np.rint(level * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
+    alpha = np.clip(2.0 * (level - 0.1), 0.0, 1.0)
     picture = np.dstack([coloured, np.rint(alpha * 255).astype(np.uint8)])
     buffer = io.BytesIO()
     Image.fromarray(picture, "RGBA").save(buffer, "PNG", compress_level=1)

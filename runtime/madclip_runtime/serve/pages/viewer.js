@@ -72,7 +72,7 @@ function show(name, result, pictures, says) {
   showPoints(result, says);
   showRegions(result);
   showRest(result);
-  say(`${result.decision}, score ${result.score.toFixed(3)}`);
+  say(`Read ${name}.`);
   at('decision').focus();
 }
 
@@ -148,7 +148,8 @@ function showPoints(result, says) {
   at('nopoints').hidden = lines.length === 0;
 }
 
-const share = p => `${p.k} of ${p.n} (${(100 * p.low).toFixed(0)}–${(100 * p.high).toFixed(0)} %)`;
+const percents = (...values) => values.map(value => (100 * value).toFixed(0)).join('–');
+const share = p => `${percents(p.value)} % (${percents(p.low, p.high)})`;
 
 function showRegions(result) {
   const rows = (result.regions || []).map((region, index) => {
