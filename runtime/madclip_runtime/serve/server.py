@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import logging
 import socket
-import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +95,6 @@ def _run(app: Any, settings: Settings, listener: socket.socket, as_json: bool, e
         h11_max_incomplete_event_size=32 * 2**10,
         ssl_certfile=settings.certificate,
         ssl_keyfile=settings.key,
-        ssl_context_factory=_context if settings.certificate else None,
     )
     _hear(talk)
 
@@ -114,12 +112,6 @@ def _run(app: Any, settings: Settings, listener: socket.socket, as_json: bool, e
             await super().shutdown(sockets)
 
     Server(config).run([listener])
-
-
-def _context(config: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    context = default()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def _import_uvicorn() -> None:
