@@ -24,8 +24,8 @@ _WITHIN_PX = 0.5
 def pictures_of(result: Result) -> dict[str, Any]:
     """`image`, `heat`: PNGs as data URLs, the heat at the model's own size, to be stretched over the image.
 
-    Colours are fixed to 0–1, never stretched per image, and clear where it is calm. Not cividis as on overlays: its middle
-    is grey, and on a grey image a threshold near 0.5 would go unseen; inferno too is even to the colour-blind.
+    Colours are fixed to 0–1, never stretched per image, and clear where it is calm. Not cividis, as on overlays: its
+    middle is grey, and on a grey image a threshold near 0.5 would go unseen; inferno too is even to the colour-blind.
     `outline`: closed lines of [x, y] in pixels of the upright image; null where the result has no mask.
     """
     return {"image": _url(_image(result)), "heat": _url(_heat(result)), "outline": _outline(result)}
