@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ __all__ = [
     "ImageSet",
     "RefusedImage",
     "folder_images",
+    "listed_images",
     "query_order",
     "synthetic_images",
 ]
@@ -90,6 +91,11 @@ class ImageSet:
         """All of them together, in memory."""
         return sum(map(len, self.by_hash.values()))
 
+    def _source(self) -> str:
+        if self.found:
+            return "a folder of synthetic phantoms" if self.synthetic else "a folder of images"
+        return f"synthetic images, {_SIDE}×{_SIDE} grey PNG"
+
     def add(self, data: bytes) -> None:
         """Keep an image unless these bytes are here already."""
         digest = hashlib.sha256(data).hexdigest()
@@ -100,7 +106,7 @@ class ImageSet:
         """What the report says of them."""
         together = hashlib.sha256("".join(sorted(self.hashes)).encode()).hexdigest()
         return ImageCard(
-            source=f"synthetic images, {_SIDE}×{_SIDE} grey PNG" if self.synthetic else "a folder of images",
+            source=self._source(),
             synthetic=self.synthetic,
             found=self.found,
             used=len(self.by_hash),
@@ -120,15 +126,20 @@ def folder_images(folder: Path, seed: int) -> ImageSet:
     if not folder.is_dir():
         raise InputRefused(str(folder), "no such folder", "name a folder of images, or leave --images away")
     jobs, _ = find_images([str(folder)], folder)
-    chosen = ImageSet(found=len(jobs))
-    for index in np.random.default_rng(seed).permutation(len(jobs)):
+    return listed_images([job.source for job in jobs], folder, seed)
+
+
+def listed_images(files: Sequence[Path], folder: Path, seed: int, *, synthetic: bool = False) -> ImageSet:
+    """The same from files below a folder. synthetic: they are phantoms. Raises: InputRefused where none can be read."""
+    chosen = ImageSet(found=len(files), synthetic=synthetic)
+    for index in np.random.default_rng(seed).permutation(len(files)):
         if len(chosen.by_hash) >= MAX_IMAGES or chosen.encoded_bytes >= MAX_TOTAL_BYTES:
             chosen.left_out += 1
             continue
-        _add_file(chosen, jobs[index].source, folder)
+        _add_file(chosen, files[index], folder)
     if not chosen.by_hash:
         first = chosen.refused[0]
-        raise InputRefused(str(folder), f"none of its {len(jobs)} images can be read ({first.file}: {first.why})")
+        raise InputRefused(str(folder), f"none of its {len(files)} images can be read ({first.file}: {first.why})")
     return chosen
 
 

@@ -1,7 +1,7 @@
 """The machine sheet: what a stranger must know to run the same bench on the same box.
 
 Read from /proc and /sys where they are; elsewhere, or where a file can't be read, a text says "not measured" and a
-number is None. No host name, no user, no path. What this module does not know yet: GPUs, power mode, clocks, heat.
+number is None. No host name, no user, no path. What changes during a run is the sampler's.
 """
 
 from __future__ import annotations
@@ -16,16 +16,23 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
+from madclip_bench.gpu_sheet import GpuSheet, read_gpus
+from madclip_bench.power_state import NOT_MEASURED, PowerState, read_power_state
+
 __all__ = ["NOT_MEASURED", "Machine", "load_average", "peak_memory_bytes", "read_machine"]
 
-NOT_MEASURED = "not measured"
 FEATURES = (
     *("f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
     *("neon", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
 )
 """CPU flags, in the kernel's spelling, that decide which matrix kernels an engine can use."""
-_PACKAGES = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "madclip-runtime", "madclip-bench")
+_PACKAGES = (
+    *("numpy", "pillow", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "openvino"),
+    *("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx", "tensorrt-rtx-cu13-libs"),
+    *("nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),
+    *("madclip-runtime", "madclip-bench"),
+)
 _CONTAINERS = ("docker", "kubepods", "containerd", "libpod", "lxc")
 
 
@@ -49,6 +56,8 @@ class Machine:
     kernel: str
     container: str
     versions: dict[str, str]
+    power: PowerState
+    gpus: GpuSheet
     load_before: float | None = None
     load_after: float | None = None
 
@@ -73,6 +82,8 @@ def read_machine(root: Path = Path("/")) -> Machine:
         kernel=platform.release() or NOT_MEASURED,
         container=_container(root),
         versions=_versions(),
+        power=read_power_state(root),
+        gpus=read_gpus(root),
     )
 
 

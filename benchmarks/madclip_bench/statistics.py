@@ -23,12 +23,13 @@ __all__ = [
     "early_stopping_rank",
     "least_queries",
     "nearest_rank",
+    "percentile_of",
     "stability",
     "summarise",
 ]
 
 CONFIDENCE = 0.99
-PERCENTILES = (0.50, 0.90, 0.99)
+PERCENTILES = (0.50, 0.90, 0.99, 0.999)
 WINDOWS = 3
 MAX_WINDOW_SPREAD = 0.10
 
@@ -59,11 +60,16 @@ class Summary:
     max_ms: float
     percentiles: tuple[Percentile, ...]
 
+    def percentile(self, name: str) -> Percentile:
+        """By its name, "p50", "p90", "p99" or "p99.9"."""
+        return next(item for item in self.percentiles if item.name == name)
+
 
 @dataclass(frozen=True)
 class Stability:
     """Whether the run was one run: coefficient of variation (sd / mean), and the medians of three equal windows.
 
+    verdict: "stable" or "unstable"; a sample too small for three windows shows nothing, and is "unstable".
     window_spread: (largest − smallest window median) / median of all; above 0.10 the verdict is "unstable".
     """
 
@@ -124,10 +130,15 @@ def summarise(latencies_ms: Sequence[float]) -> Summary:
     )
 
 
+def percentile_of(latencies_ms: Sequence[float], percentile: float) -> Percentile:
+    """One percentile of a sample in any order that is not empty."""
+    return _percentile(sorted(latencies_ms), percentile)
+
+
 def stability(latencies_ms: Sequence[float]) -> Stability:
-    """Judge a run from its latencies in the order they were taken; at least three."""
+    """Judge a run from its latencies in the order they were taken, at least one; fewer than three are unstable."""
     if len(latencies_ms) < WINDOWS:
-        raise ValueError(f"{len(latencies_ms)} latencies can't fill {WINDOWS} windows")
+        return Stability("unstable", 0.0, tuple(latencies_ms), 0.0)
     values = np.asarray(latencies_ms, dtype=np.float64)
     medians = [float(np.median(window)) for window in np.array_split(values, WINDOWS)]
     mean, median = float(values.mean()), float(np.median(values))

@@ -37,6 +37,18 @@ def export(
     accept_degraded: Annotated[
         str, typer.Option(help="why a missed gate is accepted: stands in the bundle and in every result")
     ] = "",
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="besides onnx: tensorrt, tensorrt-rtx; repeatable")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="for tensorrt-rtx: a compute capability, e.g. sm89; default: Ampere and later"),
+    ] = None,
+    max_batch: Annotated[int, typer.Option(help="largest batch a plan is built for")] = 8,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="file of the plan builder's timings, kept for next time")
+    ] = None,
+    workspace_mb: Annotated[int, typer.Option(help="most scratch memory of a plan; 0: the library's choice")] = 0,
     out: Annotated[Path | None, typer.Option(help="default: x.pt -> x-fp16.madclip")] = None,
     weights: Annotated[str | None, typer.Option(help="the encoder's weights file, if it moved")] = None,
     encoder_licence: Annotated[str, typer.Option(help="licence of the encoder's weights, for the model card")] = "",
@@ -48,10 +60,11 @@ def export(
         raise UsageError(f"{len(ckpt)} checkpoints", "the bundle needs a name", "--out hospital.madclip")
     if calibration is not None and wanted not in ("int8", "auto"):
         raise UsageError("--calibration", f"has no meaning for {wanted}", "add --int8")
-    target = out or ckpt[0].with_name(f"{ckpt[0].stem}-{wanted}.madclip")
+    place = out or ckpt[0].with_name(f"{ckpt[0].stem}-{wanted}.madclip")
     from madclip.checkpoint import Checkpoint
     from madclip_export.auto import export_fastest
     from madclip_export.export import Request, export_bundle, load_sources
+    from madclip_export.plans import PlanOptions
 
     start = time.perf_counter()
     request = Request(
@@ -61,9 +74,12 @@ def export(
         verify=_verify_data(verify_data or [], list(heads)),
         degraded=accept_degraded.strip(),
         encoder_licence=encoder_licence,
+        plans=PlanOptions(
+            tuple(formats or ()), tuple(target or ()), max_batch, timing_cache=timing_cache, workspace_mb=workspace_mb
+        ),
     )
     sources = load_sources({name: Checkpoint.load(path) for name, path in heads.items()}, weights)
-    done = (export_fastest if wanted == "auto" else export_bundle)(sources, target, request, _say)
+    done = (export_fastest if wanted == "auto" else export_bundle)(sources, place, request, _say)
     for line in (*done.manifest.notices, *done.measured.lines()):
         _say(line)
     worst = {name: max(p.measured[name] for p in done.measured.parity.values()) for name in ("score", "map_max")}

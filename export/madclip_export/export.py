@@ -19,6 +19,7 @@ from madclip_export.golden import golden_images
 from madclip_export.graph import FusedDetector, HeadSource
 from madclip_export.model_card import CARD, model_card
 from madclip_export.onnx_file import write_onnx
+from madclip_export.plans import PlanOptions, build_plans
 from madclip_export.provenance import draft_manifest, metadata
 from madclip_export.quantise import quantise_dynamic, quantise_static
 from madclip_runtime.bundle import MANIFEST, Golden
@@ -38,6 +39,7 @@ class Request:
     precision: "fp32", "fp16" or "int8". golden: images that may travel in it. calibration: a folder of images that make
     int8 static (Q/DQ), None for dynamic. verify: a folder of images by head. degraded: why a missed gate is accepted,
     "" where it isn't. encoder_licence: of the encoder's weights, "" to look it up.
+    plans: what else is built from the graph that has passed.
     """
 
     precision: str
@@ -46,6 +48,7 @@ class Request:
     verify: Mapping[str, Path] = field(default_factory=dict)
     degraded: str = ""
     encoder_licence: str = ""
+    plans: PlanOptions = field(default_factory=PlanOptions)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ def stage_bundle(sources: Sources, folder: Path, request: Request, say: Say) -> 
         raise ParityMissed(
             "export refused", f"{measured.refusal()}; no bundle was left\n" + "\n".join(measured.lines())
         )
+    build_plans(folder, request.plans, say)
     return _finish(manifest, measured, folder, request), measured
 
 
@@ -119,11 +123,12 @@ def _write_graph(sources: Sources, folder: Path, request: Request, say: Say) -> 
         return
     images = None if request.calibration is None else calibration_images(request.calibration, first.image_size)
     with tempfile.TemporaryDirectory(prefix=".int8-", dir=folder.parent) as temporary:
-        _trace(sources, Path(temporary), request, half=False)
-        _quantise(Path(temporary), folder, images, say)
+        heads = _trace(sources, Path(temporary), request, half=False)
+        _quantise(Path(temporary), folder, images, heads, say)
 
 
-def _trace(sources: Sources, folder: Path, request: Request, *, half: bool) -> None:
+def _trace(sources: Sources, folder: Path, request: Request, *, half: bool) -> int:
+    """Returns the number of attention heads of the tower's blocks, 0 where that isn't known."""
     heads = {
         name: HeadSource(sources.models[name], checkpoint.card.image_score, checkpoint.card.map_share)
         for name, checkpoint in sources.checkpoints.items()
@@ -131,12 +136,13 @@ def _trace(sources: Sources, folder: Path, request: Request, *, half: bool) -> N
     outputs = [name for pair in output_names(heads).values() for name in pair]
     module = FusedDetector(heads, half=half).eval()
     write_onnx(module, folder, outputs=outputs, metadata=metadata(sources.checkpoints, request.precision))
+    return module.tower.heads
 
 
-def _quantise(source: Path, folder: Path, images: list[npt.NDArray[np.uint8]] | None, say: Say) -> None:
+def _quantise(source: Path, folder: Path, images: list[npt.NDArray[np.uint8]] | None, heads: int, say: Say) -> None:
     if images is None:
         say("quantising weights to int8, activations on the fly")
-        quantise_dynamic(source, folder)
+        quantise_dynamic(source, folder, heads)
         return
     say(f"quantising to int8 by the ranges of {len(images)} calibration images")
     quantise_static(source, folder, images)

@@ -17,6 +17,7 @@ from typing import Any
 import onnx
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from madclip_export.graph import FusedDetector
 from madclip_runtime.bundle import MODEL
@@ -37,7 +38,8 @@ def write_onnx(module: FusedDetector, folder: Path, *, outputs: Sequence[str], m
     example = torch.zeros(2, module.size, module.size, 3, dtype=torch.uint8)
     probed = _Probed(module)
     with quiet():
-        probed(example)  # once, for the stages' names
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            probed(example)  # for the stages' names; nothing is computed (float16 on a CPU would take minutes)
         program = torch.onnx.export(
             probed,
             (example,),

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from madclip_export.attention import fuse_attention
 from madclip_export.onnx_file import WEIGHTS, quiet
 from madclip_runtime.bundle import MODEL
 
@@ -27,8 +28,8 @@ _LEAST_COLUMNS = 64
 """A product narrower than this (a direction has one column) is as quick in float32, and nearer to the score."""
 
 
-def quantise_dynamic(source: Path, folder: Path) -> None:
-    """source: a folder with the fp32 graph. folder: gets the int8 graph and its weights."""
+def quantise_dynamic(source: Path, folder: Path, heads: int) -> None:
+    """source: a folder with the fp32 graph. folder: gets the int8 graph and weights. heads: of the tower's blocks."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with quiet():
@@ -43,6 +44,7 @@ def quantise_dynamic(source: Path, folder: Path) -> None:
             extra_options={"MatMulConstBOnly": True},
         )
     _tidy(folder / MODEL, source / MODEL)
+    fuse_attention(folder / MODEL, heads)
 
 
 def quantise_static(source: Path, folder: Path, images: Sequence[npt.NDArray[np.uint8]]) -> None:

@@ -40,6 +40,9 @@ def make_tower(visual: nn.Module, taps: Sequence[int], *, half: bool) -> PlainTo
 class OtherTower(nn.Module):
     """Any tower with open_clip's forward_intermediates."""
 
+    heads = 0
+    """Of attention: not known of another tower."""
+
     def __init__(self, visual: nn.Module, taps: Sequence[int]) -> None:
         super().__init__()
         self.visual, self.taps = copy.deepcopy(visual).eval(), tuple(taps)
@@ -63,7 +66,7 @@ class PlainTower(nn.Module):
     def __init__(self, visual: Any, taps: Sequence[int], *, half: bool) -> None:
         super().__init__()
         self.taps = tuple(taps)
-        self.half_precision = half
+        self.heads = int(visual.transformer.resblocks[0].attn.num_heads)
         kind = torch.float16 if half else torch.float32
         self.patches = nn.Conv2d(3, visual.conv1.out_channels, visual.patch_size, visual.patch_size)
         position = visual.positional_embedding.detach()
@@ -131,8 +134,8 @@ class _Norm(nn.Module):
     def __init__(self, source: nn.LayerNorm) -> None:
         super().__init__()
         self.shape, self.eps = source.normalized_shape, source.eps
-        self.weight = nn.Parameter(source.weight.detach().float(), requires_grad=False)
-        self.bias = nn.Parameter(source.bias.detach().float(), requires_grad=False)
+        self.weight = nn.Parameter(source.weight.detach().float().clone(), requires_grad=False)
+        self.bias = nn.Parameter(source.bias.detach().float().clone(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x.float(), self.shape, self.weight, self.bias, self.eps).to(x.dtype)

@@ -60,6 +60,7 @@ OPTIONAL = {
     *(f"$.heads.brain.calibration.{name}" for name in ("points", "default", "refused")),
     *(f"$.heads.brain.{name}" for name in ("map_share", "map_smoothing_px", "score_error", "data.window")),
     *("$.heads.brain.data.window.low", "$.heads.brain.data.window.high", "$.degraded", "$.gates[0].head"),
+    *("$.quantisation", "$.encoder.licence"),
 }
 BALANCED = "$.heads.brain.calibration.points.balanced"
 WRONG: dict[type, object] = {str: 5, int: "5", float: "0.5", bool: "true", dict: [], list: {}}

@@ -77,12 +77,16 @@ def test_run_scores_as_evaluate_does(work: Path) -> None:
 
 
 def test_bench_of_the_exported_bundle(work: Path) -> None:
-    done = _run("madclip-bench run --bundle x-fp16.madclip --quick --json report.json", work)
+    options = "--data Brain_AD --scenarios offline --json report.json --html report.html"
+    done = _run(f"madclip-bench run --bundle x-fp16.madclip --quick {options}", work)
     last = json.loads(done.stdout.splitlines()[-1])
     whole = json.loads((work / "report.json").read_text())
-    assert last["format"] == whole["format"] == "madclip-report/1"
-    assert any("not for procurement" in mark for mark in last["marks"])
-    assert len(whole["samples"]["latency_ms"]) >= 64
+    assert last["format"] == whole["format"] == "madclip-report/2"
+    assert {"not for procurement", "quick run", "random weights"} <= set(last["marks"])
+    assert last["figures"]["accuracy"]["status"] == "measured"
+    held = _run("madclip-bench verify report.json --page report.html --bundle x-fp16.madclip", work)
+    assert json.loads(held.stdout.splitlines()[-1])["holds"] is True
+    _run("madclip-bench compare report.json report.json --names a,b --html compare.html --fail-if p50>+1%", work)
 
 
 def test_default_bundle_is_the_only_one_here_or_the_environments(work: Path, tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from bundle_edits import replace_file
 
 from madclip_runtime.bundle import Bundle
 from madclip_runtime.cache import Cache
@@ -17,7 +21,8 @@ from madclip_runtime.engines import load_engine
 from madclip_runtime.engines.cudart import Cuda
 from madclip_runtime.engines.native import NativeEngine, build_plan, start_native
 from madclip_runtime.engines.ort import GPU_BATCH
-from madclip_runtime.errors import EngineRefused
+from madclip_runtime.errors import BundleRefused, EngineRefused
+from madclip_runtime.plan_files import PlanKey, graph_key
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 RTX = "NvTensorRTRTXExecutionProvider"
@@ -237,6 +242,9 @@ class Device:
 
     stream = 7
 
+    def capability(self) -> str:
+        return "sm89"
+
     def __init__(self) -> None:
         self.buffers: list[bytearray] = []
 
@@ -323,6 +331,47 @@ def test_a_native_plan_is_built_once_kept_as_it_is_and_run(bundle: Bundle, tmp_p
     assert engine.info.name == "tensorrt-native" and engine.info.library == "tensorrt 10.3"
 
 
+def _with_plan(folder: Path, **change: Any) -> Bundle:
+    """The bundle with a plan and its sidecar, listed in the manifest as an export would."""
+    bundle = Bundle.load(folder)
+    digest = hashlib.sha256(b"a plan from afar").hexdigest()
+    key = PlanKey("tensorrt-rtx", "tensorrt_rtx 1.2", ("sm89",), "", graph_key(bundle), "fp32", (1, 1, 8), digest)
+    (folder / "engines").mkdir()
+    replace_file(folder, "engines/tensorrt-rtx.plan", b"a plan from afar")
+    replace_file(folder, "engines/tensorrt-rtx.json", json.dumps(replace(key, **change).to_json()).encode())
+    return Bundle.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "using the plan that the bundle brings, for sm89"),
+        ({"targets": ("sm80", "sm86")}, "it is for sm80, sm86, here is sm89"),
+        ({"library": "tensorrt_rtx 1.1"}, "it was written by tensorrt_rtx 1.1, here is tensorrt_rtx 1.2"),
+        ({"model": "0" * 64}, "it was built from another graph"),
+    ],
+)
+def test_a_plan_that_the_bundle_brings_is_used_only_where_its_key_fits(
+    tiny_bundle: Path, tiny: ModuleType, change: dict[str, Any], said: str
+) -> None:
+    bundle, device, heard = _with_plan(tiny_bundle, **change), Device(), []
+    library = tensorrt_library(device, tiny)
+    vars(library).update(__name__="tensorrt_rtx", __version__="1.2")
+    start_native("rtx-native", library, device, bundle, None, heard.append)  # type: ignore[arg-type]
+    assert any(said in line for line in heard)
+    assert library.asked["plan"] == (b"the plan as it is" if change else b"a plan from afar")
+
+
+def test_a_sidecar_of_another_plan_or_no_json_is_refused(tiny_bundle: Path, tiny: ModuleType) -> None:
+    bundle, device = _with_plan(tiny_bundle, sha256="0" * 64), Device()
+    library = tensorrt_library(device, tiny)
+    with pytest.raises(BundleRefused, match="another plan"):
+        start_native("rtx-native", library, device, bundle, None, lambda _: None)  # type: ignore[arg-type]
+    replace_file(tiny_bundle, "engines/tensorrt-rtx.json", b"{")
+    with pytest.raises(BundleRefused, match=r"tensorrt-rtx\.json"):
+        start_native("rtx-native", library, device, Bundle.load(tiny_bundle), None, lambda _: None)  # type: ignore[arg-type]
+
+
 def test_native_refusals(bundle: Bundle, tiny: ModuleType) -> None:
     device = Device()
     with pytest.raises(EngineRefused, match="does not parse: node 3: no"):
@@ -337,8 +386,6 @@ def test_native_refusals(bundle: Bundle, tiny: ModuleType) -> None:
 
 
 def test_an_old_tensorrt_gets_its_float16_flag_only_for_a_float16_bundle(bundle: Bundle, tiny: ModuleType) -> None:
-    from dataclasses import replace
-
     half = replace(bundle, manifest=replace(bundle.manifest, precision="fp16"))
     for given, flags in ((bundle, ["-TF32"]), (half, ["-TF32", "+FP16"])):
         library = tensorrt_library(Device(), tiny, typed=False)

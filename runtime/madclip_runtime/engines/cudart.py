@@ -17,6 +17,7 @@ __all__ = ["Cuda", "load_cuda"]
 
 _NAMES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0")
 _TO_DEVICE, _TO_HOST = 1, 2
+_MAJOR, _MINOR = 75, 76  # cudaDevAttrComputeCapability…
 
 
 class Cuda:
@@ -33,6 +34,15 @@ class Cuda:
     def stream(self) -> int:
         """Its handle."""
         return self._stream.value or 0
+
+    def capability(self) -> str:
+        """Compute capability of device 0, e.g. "sm89"."""
+        parts = []
+        for attribute in (_MAJOR, _MINOR):
+            value = ctypes.c_int()
+            self._check(self._library.cudaDeviceGetAttribute(ctypes.byref(value), attribute, 0))
+            parts.append(value.value)
+        return f"sm{parts[0]}{parts[1]}"
 
     def allocate(self, count: int) -> int:
         """The address of `count` bytes on the device; kept as long as the process lives."""

@@ -1,7 +1,8 @@
 """What both native engines share: a plan built from the bundle's graph on this box, and run without ONNX Runtime.
 
-The plan goes into the cache as the library wrote it, nothing put in front; what it is for stands beside it. A plan is a
-program: none is ever loaded that this machine did not build. Never yet run on a GPU.
+A bundle may bring a plan compiled ahead of time: it is used where its sidecar says that it is for this graph, library
+and GPU, after its hash was checked against the manifest. Else one is built here and kept in the cache as the library
+wrote it. A plan is a program: it comes from this machine, or from whom the bundle comes. Never yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from madclip_runtime.engines.ort import GPU_BATCH, model_key
 from madclip_runtime.errors import EngineRefused
 from madclip_runtime.machine import gpus
 from madclip_runtime.manifest import output_names
+from madclip_runtime.plan_files import find_plan, graph_key
 
 if TYPE_CHECKING:
     from madclip_runtime.bundle import Bundle
@@ -104,6 +106,9 @@ def start_native(
         precision=bundle.manifest.precision,
         threads=0,
     )
+    brought = _brought(name, library, cuda, bundle, info, tell)
+    if brought is not None:
+        return brought
     if cache is None:
         tell("building the plan, which is not kept (--no-cache); this takes minutes")
         return NativeEngine(bundle, library, build_plan(name, library, bundle), cuda, info)
@@ -114,6 +119,28 @@ def start_native(
 
     plan = cache.entry(name, key, build, tell) / _PLAN
     return NativeEngine(bundle, library, plan.read_bytes(), cuda, info)
+
+
+def _brought(
+    name: str, library: Any, cuda: Cuda, bundle: Bundle, info: EngineInfo, tell: Callable[[str], None]
+) -> NativeEngine | None:
+    """The engine from the bundle's own plan; None, and why, where it has none for here. Raises: BundleRefused."""
+    kind = "tensorrt-rtx" if name == "rtx-native" else "tensorrt"
+    found = find_plan(bundle, kind)
+    if found is None:
+        return None
+    path, key = found
+    here = cuda.capability() if kind == "tensorrt-rtx" else ", ".join(gpus()[:1])
+    why = key.unfit(info.library, graph_key(bundle), here)
+    if not why:
+        try:
+            engine = NativeEngine(bundle, library, path.read_bytes(), cuda, info)
+            tell(f"using the plan that the bundle brings, for {here}")
+            return engine
+        except EngineRefused as error:
+            why = error.why
+    tell(f"the bundle's own plan is not used: {why}")
+    return None
 
 
 def build_plan(name: str, library: Any, bundle: Bundle) -> memoryview:

@@ -1,0 +1,1 @@
+"""Several reports side by side: what may be compared, paired ratios, prices, and gates."""
