@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,8 @@ def test_binary_tensors() -> None:
         {"data": [256] * 96},
         {"data": [-1] * 96},
         {"data": [10**400] * 96},
+        {"data": [[[[[1] * 96]]]]},
+        {"data": [[1] * 90, [1] * 6]},
         {"data": [1] * 95},
         {"id": 7},
         {"id": "x" * 300},
@@ -74,6 +77,16 @@ def test_anything_else_is_malformed(changes: dict[str, Any]) -> None:
     with pytest.raises(RequestRefused) as refused:
         parse(*body(**changes))
     assert refused.value.kind == "malformed"
+
+
+def test_one_long_text_among_numbers_takes_no_more_memory_than_itself() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestRefused):
+            parse(*body(data=["x" * 10**6, *[1] * 95]))
+        assert tracemalloc.get_traced_memory()[1] < 20 * 10**6  # an array of such texts would hold 384 MB
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("header", ["-1", "x", "", "99999999", "9" * 5000, "²"])

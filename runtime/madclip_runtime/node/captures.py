@@ -35,7 +35,9 @@ def _capture(maker: Maker, place: int, number: int) -> Any:
     capture.SeriesDescription = "madclip overlay, research use only"
     capture.ImageType = ["DERIVED", "SECONDARY"]
     capture.PatientOrientation = _orientation(source)
-    told = f"image {place + 1} of {len(maker.sources)}, score {image.score:.4f} {image.decision}; {maker.model}; {NOTICE}"
+    told = (
+        f"image {place + 1} of {len(maker.sources)}, score {image.score:.4f} {image.decision}; {maker.model}; {NOTICE}"
+    )
     capture.DerivationDescription = told
     reference = Dataset()
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID

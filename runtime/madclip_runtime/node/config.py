@@ -147,5 +147,3 @@ def _value(kind: str, section: str, name: str, text: str) -> Any:
     except ValueError:
         raise ValueError(f"[{section}] {name} = {text!r} is no number") from None
     return text
-
-

@@ -140,7 +140,9 @@ class Ledger:
         Jobs that were begun less often go first: a poisonous one holds up nobody.
         """
         with self._whole():
-            query = "SELECT key FROM jobs WHERE state IN (?, ?) AND next <= ? ORDER BY starts, fails, since, key LIMIT 1"
+            query = (
+                "SELECT key FROM jobs WHERE state IN (?, ?) AND next <= ? ORDER BY starts, fails, since, key LIMIT 1"
+            )
             row = self._db.execute(query, (WAITING, SENDING, self._clock())).fetchone()
             if row is None:
                 return None
@@ -176,7 +178,10 @@ class Ledger:
         """Jobs by state, and studies that wait to be looked at."""
         found = dict(self._db.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state").fetchall())
         waiting = self._db.execute("SELECT COUNT(*) FROM studies WHERE state = ?", (WAITING,)).fetchone()[0]
-        return {**{state: int(found.get(state, 0)) for state in (WAITING, SENDING, DONE, ASIDE)}, "studies": int(waiting)}
+        return {
+            **{state: int(found.get(state, 0)) for state in (WAITING, SENDING, DONE, ASIDE)},
+            "studies": int(waiting),
+        }
 
     def open_work(self) -> int:
         """Jobs and studies not at their end."""

@@ -123,7 +123,9 @@ class Orthanc:
             raise Unreachable("Orthanc", f"{path.partition('?')[0]} is no list of objects", "is it Orthanc?")
         return found
 
-    def _call(self, method: str, path: str, body: bytes | None = None, media: str = "", most: int = _MOST_JSON) -> bytes:
+    def _call(
+        self, method: str, path: str, body: bytes | None = None, media: str = "", most: int = _MOST_JSON
+    ) -> bytes:
         headers = {**self._headers, **({"Content-Type": media} if media else {})}
         connection = self._connection()
         try:
