@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import configparser
 import dataclasses
+import ipaddress
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +23,9 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Settings:
     """[node]. state: the folder of queue, audit and what is at work; for this user alone. poll_s: between two looks at
-    what is new. sweep_s: between two looks at all studies. free_gb: below that, nothing new is taken. certificates:
-    PEM files whose end the doctor looks at.
+    what is new. sweep_s: between two looks at all studies. free_gb: below that, nothing is taken. queue: with that many
+    jobs waiting, nothing new is taken. tries: of a job whose fault may pass, before it is set aside. certificates: PEM
+    files whose end the doctor looks at. cache: folder for what engines build, "" for this user's own.
     """
 
     bundle: str
@@ -32,11 +35,22 @@ class Settings:
     poll_s: float = 1.0
     sweep_s: float = 600.0
     free_gb: float = 2.0
+    queue: int = 200
+    tries: int = 8
+    cache: str = ""
     certificates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or not (0.05 <= self.poll_s <= 3600 and self.sweep_s >= self.poll_s and self.free_gb >= 0):
-            raise ValueError("batch, poll-s, sweep-s or free-gb is out of range")
+        for name, good in (
+            ("batch", 1 <= self.batch <= 1024),
+            ("poll-s", 0.05 <= self.poll_s <= 3600),
+            ("sweep-s", self.poll_s <= self.sweep_s),
+            ("free-gb", self.free_gb >= 0),
+            ("queue", self.queue >= 1),
+            ("tries", 1 <= self.tries <= 100),
+        ):
+            if not good:
+                raise ValueError(f"{name} is out of range")
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,8 @@ class OrthancAccess:
             raise ValueError(f"url {self.url!r} is no http:// or https:// address")
         if parts.username or parts.password:
             raise ValueError("url must not hold a password: use password-file")
+        if parts.scheme == "http" and not _is_loopback(parts.hostname):
+            raise ValueError("url must be https:// beyond this machine: studies and a password travel over it")
         if not 0.1 <= self.timeout_s <= 3600:
             raise ValueError("timeout-s is out of range")
 
@@ -65,11 +81,14 @@ class OrthancAccess:
         """Raises: UsageError."""
         if not self.password_file:
             return ""
+        path, what = Path(self.password_file), f"password-file {self.password_file}"
         try:
-            return Path(self.password_file).read_text(encoding="utf-8").strip()
+            if os.name == "posix" and path.stat().st_mode & 0o007:
+                raise UsageError(what, "everybody on this machine may read it", "chmod o= FILE")
+            return path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "is no text"
-            raise UsageError(f"password-file {self.password_file}", why, "check the file and its owner") from None
+            raise UsageError(what, why, "check the file and its owner") from None
 
 
 @dataclass(frozen=True)
@@ -108,6 +127,9 @@ class Config:
             if "name" in values:
                 raise ValueError(f"[{name}] has its name in the brackets already")
             rules.append(_fill(Rule, name, {"name": label.strip(), **values}))
+        names = [rule.name for rule in rules]
+        if len(set(names)) < len(names):
+            raise ValueError("two rules have one name")
         if not rules:
             raise ValueError("no [rule NAME]: nothing would be done")
         return cls(node, orthanc, tuple(rules))
@@ -127,6 +149,13 @@ def _fill(kind: type[T], section: str, values: dict[str, str]) -> T:
         raise ValueError(f"[{section}] {', '.join(needed)} is missing") from None
     except ValueError as error:
         raise ValueError(f"[{section}] {error}") from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _is_needed(item: dataclasses.Field[Any]) -> bool:

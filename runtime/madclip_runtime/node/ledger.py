@@ -137,12 +137,10 @@ class Ledger:
     def begin(self) -> Job | None:
         """The next job; that it was begun is written down first, so that one that kills the process is known by it.
 
-        Jobs that were begun less often go first: a poisonous one holds up nobody.
+        Those that were begun several times and never came to an end go last: a poisonous one holds up nobody.
         """
         with self._whole():
-            query = (
-                "SELECT key FROM jobs WHERE state IN (?, ?) AND next <= ? ORDER BY starts, fails, since, key LIMIT 1"
-            )
+            query = "SELECT key FROM jobs WHERE state IN (?, ?) AND next <= ? ORDER BY starts > 2, since, key LIMIT 1"
             row = self._db.execute(query, (WAITING, SENDING, self._clock())).fetchone()
             if row is None:
                 return None
@@ -166,6 +164,18 @@ class Ledger:
         with self._whole():
             sql = "UPDATE jobs SET starts = starts - 1, fails = fails + 1, next = ?, name = ?, why = ? WHERE key = ?"
             self._db.execute(sql, (self._clock() + wait_s, name, why, key))
+
+    def give_back(self, key: str) -> None:
+        """Its start didn't count: somebody else is at fault, or the node is stopped."""
+        with self._whole():
+            self._db.execute("UPDATE jobs SET starts = starts - 1 WHERE key = ?", (key,))
+
+    def superseded(self, key: str) -> None:
+        """Its images, or the bundle, are no longer those it was made for: its study is looked at again instead."""
+        with self._whole():
+            (study,) = self._db.execute("SELECT study FROM jobs WHERE key = ?", (key,)).fetchone()
+            self._db.execute("DELETE FROM jobs WHERE key = ?", (key,))
+            self._await(study, "")
 
     def try_again(self, key: str | None) -> int:
         """Take jobs that were set aside back: one, or all for None. Returns how many."""
@@ -197,6 +207,11 @@ class Ledger:
         """Lines with a higher number."""
         rows = self._db.execute("SELECT number, line FROM audit WHERE number > ? ORDER BY number", (number,)).fetchall()
         return [(int(row[0]), str(row[1])) for row in rows]
+
+    @property
+    def last_audit(self) -> int:
+        """The number of the last line."""
+        return int(self._db.execute("SELECT COALESCE(MAX(number), 0) FROM audit").fetchone()[0])
 
     def _await(self, study: str, updated: str) -> None:
         sql = """INSERT INTO studies VALUES (?, ?, ?, 0, 0, 0, 0) ON CONFLICT (id) DO UPDATE
@@ -239,8 +254,8 @@ class Ledger:
 
     def _job(self, key: str) -> Job:
         sql = "SELECT key, study, series, rule, state, starts, fails, name, why, outcome FROM jobs WHERE key = ?"
-        *values, outcome = self._db.execute(sql, (key,)).fetchone()
-        return Job(*values, json.loads(outcome))
+        row = self._db.execute(sql, (key,)).fetchone()
+        return Job(*(*row[:9], json.loads(row[9])))
 
     @contextmanager
     def _whole(self) -> Iterator[None]:

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from madclip_runtime import __version__
-from madclip_runtime.errors import MadclipError, OutputNotWritten, UsageError
+from madclip_runtime.errors import InputRefused, MadclipError, UsageError
 from madclip_runtime.node.findings import Findings
 from madclip_runtime.node.identity import uid_of
 from madclip_runtime.node.rules import MANUFACTURER, Rule
 from madclip_runtime.node.sources import read_sources
 
-__all__ = ["NOTICE", "Maker", "Written", "make_objects", "require_highdicom"]
+__all__ = ["NOTICE", "Maker", "Written", "make_objects", "require_highdicom", "uids_of"]
 
 NOTICE = "research use, not a medical device"
 MODEL_NAME = "madclip-node"
@@ -69,7 +69,7 @@ class Written:
 
 
 def make_objects(key: str, rule: Rule, findings: Findings) -> Written:
-    """Raises: InputRefused where a source can't be referred to; OutputNotWritten where an object can't be made of it."""
+    """Raises: InputRefused where a source can't be referred to, or an object can't be made of it."""
     from madclip_runtime.node.captures import captures
     from madclip_runtime.node.report import report
     from madclip_runtime.node.segments import segmentation, segmentation_fault
@@ -90,10 +90,10 @@ def make_objects(key: str, rule: Rule, findings: Findings) -> Written:
     return written
 
 
-def last_uid(key: str, rule: Rule) -> str:
-    """Of the object that is stored last."""
-    kind = next(kind for kind in ("sr", "seg", "sc") if kind in rule.objects)
-    return uid_of(key, kind, 1)
+def uids_of(key: str, rule: Rule) -> dict[str, list[str]]:
+    """Kind → the UIDs that its objects have, as far as there are such; in the order in which they are stored."""
+    numbers = {"sc": range(1, rule.overlays + 1), "seg": (1,), "sr": (1,)}
+    return {kind: [uid_of(key, kind, number) for number in numbers[kind]] for kind in numbers if kind in rule.objects}
 
 
 def require_highdicom() -> str:
@@ -114,7 +114,7 @@ def _add(written: Written, kind: str, make: Callable[[], list[Any]]) -> None:
         raise
     except Exception as error:  # a source's header may hold anything, and highdicom checks what it copies
         why = f"can't be made of this source ({type(error).__name__}: {error})"
-        raise OutputNotWritten(f"the {kind.upper()}", why, "see madclip-node status") from None
+        raise InputRefused(f"the {kind.upper()}", why) from None
     written.files += files
     written.counts[kind] = len(files)
 

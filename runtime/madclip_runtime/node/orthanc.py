@@ -67,6 +67,10 @@ class Orthanc:
                 return
             since += page
 
+    def is_stable(self, study: str) -> bool:
+        """Whether nothing has come for a while. Raises: Gone."""
+        return bool(self._object(f"/studies/{_id(study)}").get("IsStable"))
+
     def series_of(self, study: str) -> list[dict[str, Any]]:
         """Of a study, each with MainDicomTags and its Instances. Raises: Gone."""
         return self._list(f"/studies/{_id(study)}/series")

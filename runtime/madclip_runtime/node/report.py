@@ -1,5 +1,6 @@
-"""The structured report, TID 1500: the series' highest score, the threshold, the decision, which model; then each further
-image that is not normal. Numbers of a model, never a finding of a person: preliminary and unverified, and it says so.
+"""The structured report, TID 1500: the series' highest score, the threshold, the decision, which model.
+
+Then each further image that is not normal. Numbers of a model, never a finding of a person: preliminary, unverified.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from madclip_runtime.node.rules import MANUFACTURER
 __all__ = ["report"]
 
 _MOST_IMAGES = 32
-"""Of those with the highest scores; the others are counted by their scores' own report, the audit line says of how many."""
+"""Those with the highest scores; the report says how many were scored."""
 
 
 def report(maker: Maker) -> Any:

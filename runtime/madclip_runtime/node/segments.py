@@ -14,13 +14,19 @@ from madclip_runtime.node.sources import geometry_fault
 
 __all__ = ["segmentation", "segmentation_fault"]
 
+_MOST_PIXELS = 300 * 10**6
+"""A byte each, and highdicom copies them."""
+
 
 def segmentation_fault(maker: Maker) -> str:
     """Why there is none; "" where there is one. A sentence of ours, without anything of the source."""
     if not maker.findings.has_masks:
         return "the threshold says nothing of single pixels"
-    if all(image.packed is None for image in maker.findings.images):
+    marked = [image for image in maker.findings.images if image.packed is not None]
+    if not marked:
         return "no pixel reached the threshold"
+    if sum(image.height * image.width for image in marked) > _MOST_PIXELS:
+        return "it would be larger than this memory should hold"
     return geometry_fault(maker.sources)
 
 

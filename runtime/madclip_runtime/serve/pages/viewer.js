@@ -79,7 +79,7 @@ function show(name, result, pictures, says) {
 function showPictures(name, result, pictures) {
   const {width, height} = result;
   at('layers').style.aspectRatio = `${width} / ${height}`;
-  at('layers').style.maxWidth = `calc(72vh * ${width / height})`;
+  at('layers').style.maxWidth = `calc(58vh * ${width / height})`;
   at('image').src = pictures.image;
   at('image').alt = `${name}, ${width} by ${height} pixels`;
   at('heat').src = pictures.heat;
