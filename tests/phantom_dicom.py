@@ -9,10 +9,15 @@ import numpy as np
 
 from madclip.phantoms import make_phantom
 
-__all__ = ["phantom_series"]
+__all__ = ["phantom_series", "study_uid"]
 
 _ROOT = "1.2.826.0.1.3680043.10.9999"
 """A root of a kind that is given out for nothing; the numbers below it are this test's."""
+
+
+def study_uid(number: int) -> str:
+    """Of a phantom's study."""
+    return f"{_ROOT}.{number}"
 
 
 def phantom_series(
@@ -61,6 +66,7 @@ def _place(data: Any, number: int, place: int, size: int) -> None:
     data.ImagePositionPatient, data.ImageOrientationPatient = [-size, -size, 4 * place], [1, 0, 0, 0, 1, 0]
     data.PixelSpacing, data.SliceThickness = [2, 2], 4
     data.ScanningSequence, data.SequenceVariant, data.ScanOptions, data.MRAcquisitionType = "SE", "NONE", "", "2D"
+    data.PatientPosition = "HFS"
     data.EchoTime, data.RepetitionTime, data.EchoTrainLength = 10, 500, 1
 
 

@@ -35,6 +35,7 @@ def _capture(maker: Maker, place: int, number: int) -> Any:
     capture.SeriesDescription = "madclip overlay, research use only"
     capture.ImageType = ["DERIVED", "SECONDARY"]
     capture.PatientOrientation = _orientation(source)
+    capture.Laterality = _laterality(source)  # empty where nothing is known; a paired body part asks for the attribute
     told = (
         f"image {place + 1} of {len(maker.sources)}, score {image.score:.4f} {image.decision}; {maker.model}; {NOTICE}"
     )
@@ -54,6 +55,12 @@ def _orientation(source: Any) -> list[str]:
         told = source.get("PatientOrientation")
         return [str(one) for one in told] if told and len(told) == 2 else []
     return [_letter([float(one) for one in directions[at : at + 3]]) for at in (0, 3)]
+
+
+def _laterality(source: Any) -> str:
+    """L or R of the whole series, empty where the source has no such word."""
+    told = str(source.get("Laterality") or source.get("ImageLaterality") or "")
+    return told if told in ("L", "R") else ""
 
 
 def _letter(direction: list[float]) -> str:
