@@ -55,17 +55,23 @@ class FakeOrthanc:
 
     def is_stable(self, study: str) -> bool:
         self._may("is_stable")
-        if not self.series_of(study):
+        if not self._names(study):
             raise Gone("Orthanc", "is not there any more")
         return study not in self.unstable
 
     def series_of(self, study: str) -> list[dict[str, Any]]:
         self._may("series_of")
-        names = [str(data.SeriesInstanceUID) for data in self.tags.values() if data.StudyInstanceUID == study]
-        return [self.series(name) for name in dict.fromkeys(names)]
+        return [self._series(name) for name in self._names(study)]
 
     def series(self, series: str) -> dict[str, Any]:
         self._may("series")
+        return self._series(series)
+
+    def _names(self, study: str) -> list[str]:
+        names = [str(data.SeriesInstanceUID) for data in self.tags.values() if data.StudyInstanceUID == study]
+        return list(dict.fromkeys(names))
+
+    def _series(self, series: str) -> dict[str, Any]:
         found = {name: data for name, data in self.tags.items() if data.SeriesInstanceUID == series}
         if not found:
             raise Gone("Orthanc", "is not there any more")

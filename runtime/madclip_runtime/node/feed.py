@@ -16,6 +16,8 @@ __all__ = ["Feed"]
 
 _PAGE = 100
 _STABLE = "StableStudy"
+_SOON_S = 30.0
+"""After a sweep that the queue cut short."""
 
 
 class Feed:
@@ -32,7 +34,7 @@ class Feed:
     ) -> None:
         """queue: with so much open work nothing new is taken. sweep_s: between two looks at everything."""
         self._orthanc, self._ledger, self._queue, self._sweep_s, self._clock = orthanc, ledger, queue, sweep_s, clock
-        self._swept: float | None = None
+        self._next_sweep = 0.0
 
     @property
     def has_room(self) -> bool:
@@ -41,18 +43,19 @@ class Feed:
 
     def look(self) -> None:
         """Take what is new. Raises: Unreachable."""
-        if self._swept is None or self._clock() - self._swept >= self._sweep_s:
+        if self.has_room and self._clock() >= self._next_sweep:
             self._sweep()
         while self.has_room and not self._read():
             pass
 
     def distrust(self) -> None:
         """Orthanc was away: look at everything the next time."""
-        self._swept = None
+        self._next_sweep = 0.0
 
     def _read(self) -> bool:
         """One page; whether it was the last."""
-        found = self._orthanc.changes(self._ledger.cursor, _PAGE)
+        room = max(1, self._queue - self._ledger.open_work())
+        found = self._orthanc.changes(self._ledger.cursor, min(_PAGE, room))
         changes, last = found.get("Changes", []), int(found.get("Last", 0))
         studies = [str(one["ID"]) for one in changes if one.get("ChangeType") == _STABLE]
         if last > self._ledger.cursor:
@@ -64,7 +67,8 @@ class Feed:
             self._ledger.read_to(0, [])
         for study in self._orthanc.studies():
             if not self.has_room:
-                return  # and again, once there is
+                self._next_sweep = self._clock() + min(_SOON_S, self._sweep_s)
+                return
             if study.get("IsStable"):
                 self._ledger.seen(str(study["ID"]), str(study.get("LastUpdate", "")))
-        self._swept = self._clock()
+        self._next_sweep = self._clock() + self._sweep_s
