@@ -95,6 +95,15 @@ def test_its_command_is_declared(wheels: dict[str, Path], package: str, command:
         assert f"{command} = {package}.cli:main" in archive.read(name).decode()
 
 
+def test_the_runtimes_wheel_holds_the_pages_and_the_node(wheels: dict[str, Path]) -> None:
+    with zipfile.ZipFile(wheels["madclip_runtime"]) as archive:
+        names = set(archive.namelist())
+        (entries,) = [name for name in names if name.endswith("entry_points.txt")]
+        assert "madclip-node = madclip_runtime.node.cli:main" in archive.read(entries).decode()
+    pages = {f"madclip_runtime/serve/pages/{name}" for name in ("index.html", "viewer.js", "viewer.css", "docs.html")}
+    assert names >= pages | {"madclip_runtime/node/start.py", "madclip_runtime/node/worker.py"}
+
+
 def test_dependencies_between_the_rooms_hold() -> None:
     command = shutil.which("lint-imports", path=str(Path(sys.executable).parent))
     if command is None:
