@@ -60,8 +60,9 @@ def free_port() -> int:
 class Peers:
     """One Orthanc, which may be stopped and started again."""
 
-    def __init__(self, folder: Path, stable_s: int | None = None) -> None:
-        self.folder, self._stable_s = folder, stable_s
+    def __init__(self, folder: Path, **settings: str) -> None:
+        """settings: MADCLIP_ORTHANC_… of orthanc.json."""
+        self.folder, self._settings = folder, settings
         self.http, self.dicom, self.pacs = free_port(), free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
         config = folder / "config"
@@ -86,9 +87,8 @@ class Peers:
             "MADCLIP_ORTHANC_PASSWORD_FILE": str(self.password),
             "MADCLIP_ORTHANC_DICOM_PORT": str(self.dicom),
             "MADCLIP_ORTHANC_HTTP_PORT": str(self.http),
+            **{f"MADCLIP_ORTHANC_{name}": value for name, value in self._settings.items()},
         }
-        if self._stable_s is not None:
-            environment["MADCLIP_ORTHANC_STABLE_AGE"] = str(self._stable_s)
         with (self.folder / "orthanc.log").open("ab") as log:
             command = ["sh", str(ROOT / "runtime" / "orthanc" / "start.sh")]
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -116,9 +116,13 @@ class Peers:
 
     def send(self, files: Sequence[Path], *options: str) -> None:
         """C-STORE, as a modality does. options: of storescu."""
-        command = ["storescu", *options, "-aet", SENDER, "-aec", AET, "127.0.0.1", str(self.dicom), *map(str, files)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = self.try_to_send(files, *options)
         assert done.returncode == 0, done.stderr
+
+    def try_to_send(self, files: Sequence[Path], *options: str, aet: str = SENDER) -> subprocess.CompletedProcess[str]:
+        """The same, whatever comes of it."""
+        command = ["storescu", *options, "-aet", aet, "-aec", AET, "127.0.0.1", str(self.dicom), *map(str, files)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     def results(self) -> dict[str, dict[str, list[str]]]:
         """StudyInstanceUID → modality → Orthanc's ids of the instances that the node has stored there."""

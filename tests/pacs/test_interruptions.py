@@ -26,7 +26,7 @@ def peers(tiny: Any, tmp_path: Path) -> Iterator[tuple[Peers, Node]]:
     if os.environ.get("MADCLIP_PACS") != "1":
         pytest.skip("MADCLIP_PACS is not 1: kill -9 and an absent Orthanc were NOT tried (make test-pacs)")
     need("Orthanc", "storescu")
-    peers = Peers(tmp_path / "peers", stable_s=1)
+    peers = Peers(tmp_path / "peers", STABLE_AGE="1")
     node = Node(peers, tiny.write_tiny_bundle(tmp_path / "tiny.madclip"), rules=RULES)
     peers.start()
     try:
