@@ -222,8 +222,9 @@ def test_the_nodes_example_is_a_config_that_fits_its_units() -> None:
     config = Config.read(root / "runtime" / "orthanc" / "node.ini")
     _, node = unit("madclip-node.service")
     assert config.node.state == f"/var/lib/{node['StateDirectory']}" and config.orthanc.send_to == ""
-    assert Path(config.orthanc.password_file).name == node["LoadCredential"].partition(":")[0]
-    (_, script), _ = unit("madclip-orthanc.service")
+    assert config.node.cache == f"/var/cache/{node['CacheDirectory']}"
+    (_, script), orthanc = unit("madclip-orthanc.service")
+    assert orthanc["Environment"].endswith(config.orthanc.password_file)  # the last of its lines
     assert (root / "runtime" / "orthanc" / Path(script).name).is_file()
 
 
