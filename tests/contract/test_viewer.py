@@ -205,13 +205,14 @@ def test_all_text_stands_out_from_its_ground(page: Any, folder: Path, scheme: st
 
 
 def test_on_a_narrow_screen_nothing_is_cut_off(page: Any, folder: Path) -> None:
-    page.set_window_size(500, 900)
+    narrow = {"width": 340, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
     try:
         choose(page, folder / "abnormal.png")
         wide = page.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0
     finally:
-        page.set_window_size(1200, 900)
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_the_token_is_asked_for_and_kept_nowhere(chrome: Any, tiny_bundle: Path, folder: Path, tmp_path: Path) -> None:
