@@ -5,8 +5,10 @@ Minutes, so only `make test-pacs` runs them: it sets MADCLIP_PACS=1. MADCLIP_PAC
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,12 +39,19 @@ def peers(tiny: Any, tmp_path: Path) -> Iterator[tuple[Peers, Node]]:
 
 
 def send(peers: Peers, number: int) -> None:
-    """One study of five images, bright enough for a segmentation."""
+    """One study of ten images, bright enough for a segmentation."""
     files = []
-    for place, content in enumerate(phantom_series(number, count=5, abnormal=True)):
+    for place, content in enumerate(phantom_series(number, count=10, abnormal=True, size=256)):
         files.append(peers.folder / f"{number}-{place}.dcm")
         files[-1].write_bytes(content)
     peers.send(files)
+
+
+def begun(node: Node) -> bool:
+    """Whether a job was begun and not ended."""
+    with contextlib.closing(sqlite3.connect(node.state / "ledger.sqlite")) as ledger:
+        sql = "SELECT COUNT(*) FROM jobs WHERE starts > 0 AND state IN ('waiting', 'sending')"
+        return bool(ledger.execute(sql).fetchone()[0])
 
 
 def check_whole(peers: Peers, node: Node, numbers: range) -> None:
@@ -64,12 +73,12 @@ def test_kill_9_at_random_moments_loses_and_doubles_nothing(peers: tuple[Peers, 
     for number in range(1, KILLS + 1):
         send(orthanc, number)
         node.start()  # what it does to begin with is shorter than what it does then
-        time.sleep(moment.uniform(0.0, 2.5))
+        time.sleep(moment.uniform(0.0, 2.0))
         node.kill()
-        at_work += (node.state / "work").exists()
+        at_work += begun(node)
     node.start()
     check_whole(orthanc, node, range(1, KILLS + 1))
-    print(f"{KILLS} kills, {at_work} of them with a series at work")
+    print(f"{KILLS} kills, {at_work} of them in the middle of a job")
     assert not (node.state / "work").exists()
 
 
