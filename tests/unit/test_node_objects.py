@@ -131,6 +131,26 @@ def test_only_what_the_rule_asks_for(tiny_bundle: Path, tmp_path: Path) -> None:
     assert set(kinds) == {"SR"} and made.left_out == {}
 
 
+def test_one_object_that_cannot_be_made_keeps_no_other_back(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise ValueError("Doe^Jane is no date")
+
+    contents = phantom_series(1, count=1, abnormal=True, size=64)
+    monkeypatch.setattr("madclip_runtime.node.report.report", broken)
+    _, made, kinds = written(tiny_bundle, tmp_path, contents)
+    assert set(kinds) == {"OT", "SEG"} and made.left_out == {"sr": "can't be made of this source (ValueError)"}
+    with pytest.raises(InputRefused, match="nothing could be written"):
+        written(tiny_bundle, tmp_path, contents, Rule("sr", "*", window="0,4095", objects=("sr",)))
+
+
+def test_nothing_to_mark_is_no_fault(tiny_bundle: Path, tmp_path: Path) -> None:
+    rule = Rule("seg", "*", window="0,4095", objects=("seg",))
+    _, made, _ = written(tiny_bundle, tmp_path, phantom_series(1, count=1, size=64, PixelData=bytes(64 * 64 * 2)), rule)
+    assert made.files == [] and "no pixel reached" in made.left_out["seg"]
+
+
 ODD = {
     "no patient": {"PatientID": None, "PatientName": None, "PatientSex": None, "PatientBirthDate": None},
     "empty dates": {"StudyDate": "", "StudyTime": ""},

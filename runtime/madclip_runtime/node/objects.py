@@ -22,6 +22,7 @@ __all__ = ["NOTICE", "Maker", "Written", "make_objects", "require_highdicom", "u
 
 NOTICE = "research use, not a medical device"
 MODEL_NAME = "madclip-node"
+_NOT_MADE = "can't be made of this source"
 _SERIES_NUMBERS = {"sc": 9301, "seg": 9302, "sr": 9303}
 
 
@@ -69,7 +70,10 @@ class Written:
 
 
 def make_objects(key: str, rule: Rule, findings: Findings) -> Written:
-    """Raises: InputRefused where a source can't be referred to, or an object can't be made of it."""
+    """What the rule asks for, as far as the source has what it needs.
+
+    Raises: InputRefused where a source can't be referred to, or nothing at all can be made of it.
+    """
     from madclip_runtime.node.captures import captures
     from madclip_runtime.node.report import report
     from madclip_runtime.node.segments import segmentation, segmentation_fault
@@ -87,6 +91,9 @@ def make_objects(key: str, rule: Rule, findings: Findings) -> Written:
             _add(written, "seg", lambda: [segmentation(maker)])
     if "sr" in rule.objects:
         _add(written, "sr", lambda: [report(maker)])
+    why = "; ".join(f"{kind} {reason}" for kind, reason in written.left_out.items())
+    if not written.files and _NOT_MADE in why:
+        raise InputRefused("the series", f"nothing could be written of it: {why}")
     return written
 
 
@@ -106,15 +113,16 @@ def require_highdicom() -> str:
 
 
 def _add(written: Written, kind: str, make: Callable[[], list[Any]]) -> None:
+    """One kind, or why not: a source's header may hold anything, and highdicom checks what it copies."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd values in the source's header, which we only copy
             files = [_bytes(data) for data in make()]
     except MadclipError:
         raise
-    except Exception as error:  # a source's header may hold anything, and highdicom checks what it copies
-        why = f"can't be made of this source ({type(error).__name__}: {error})"
-        raise InputRefused(f"the {kind.upper()}", why) from None
+    except Exception as error:  # its text may quote the header, and this goes into the audit line: so its kind only
+        written.left_out[kind] = f"{_NOT_MADE} ({type(error).__name__})"
+        return
     written.files += files
     written.counts[kind] = len(files)
 
