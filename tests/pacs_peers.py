@@ -37,9 +37,13 @@ _MAY = {"AllowGet": False, "AllowMove": False, "AllowFindWorklist": False, "Allo
 def need(*programs: str) -> None:
     """A loud skip where one is missing."""
     missing = [name for name in programs if not (shutil.which(name) or Path("/usr/sbin", name).exists())]
+    if "Orthanc" in programs and not Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so").exists():
+        missing.append("Orthanc")
     if missing:
         packages = " ".join(dict.fromkeys(_WHERE[name] for name in missing))
-        pytest.skip(f"{', '.join(missing)} missing: real DICOM peers were NOT tried (apt-get install {packages})")
+        pytest.skip(
+            f"{', '.join(dict.fromkeys(missing))} missing: real DICOM peers were NOT tried (apt-get install {packages})"
+        )
 
 
 def until(true: Callable[[], Any], within_s: float, what: str) -> Any:
