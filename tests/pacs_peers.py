@@ -64,8 +64,8 @@ def free_port() -> int:
 class Peers:
     """One Orthanc, which may be stopped and started again."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
-        """settings: MADCLIP_ORTHANC_… of orthanc.json."""
+    def __init__(self, folder: Path, pacs_by_tls: bool = False, **settings: str) -> None:
+        """pacs_by_tls: whether results are sent on so. settings: MADCLIP_ORTHANC_… of orthanc.json."""
         self.folder, self._settings = folder, settings
         self.http, self.dicom, self.pacs = free_port(), free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,7 +75,7 @@ class Peers:
         allowed = {"Host": "127.0.0.1", "AllowEcho": True, "AllowStore": True, "AllowFind": True, **_MAY}
         neighbours = {
             "sender": {"AET": SENDER, "Port": 104, **allowed},
-            "pacs": {"AET": "PACS", "Port": self.pacs, **allowed},
+            "pacs": {"AET": "PACS", "Port": self.pacs, "UseDicomTls": pacs_by_tls, **allowed},
         }
         (config / "site.json").write_text(json.dumps({"DicomModalities": neighbours}))
         self.password = folder / "password"
@@ -105,12 +105,11 @@ class Peers:
             self._process.wait(timeout=60)
             self._process = None
 
-    def get(self, path: str) -> bytes:
-        """Over HTTP, with the node's password."""
+    def get(self, path: str, body: bytes | None = None) -> bytes:
+        """Over HTTP, with the node's password. body: of a POST."""
         login = base64.b64encode(f"madclip-node:{self.password.read_text()}".encode()).decode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.http}{path}", headers={"Authorization": f"Basic {login}"}
-        )
+        headers = {"Authorization": f"Basic {login}"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", body, headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
             return bytes(answer.read())
 
@@ -127,6 +126,11 @@ class Peers:
         """The same, whatever comes of it."""
         command = ["storescu", *options, "-aet", aet, "-aec", AET, "127.0.0.1", str(self.dicom), *map(str, files)]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    def send_on(self, instance: str) -> None:
+        """From Orthanc to the PACS, as the node asks for it."""
+        body = json.dumps({"Resources": [instance], "Synchronous": True}).encode()
+        self.get("/modalities/pacs/store", body)
 
     def results(self) -> dict[str, dict[str, list[str]]]:
         """StudyInstanceUID → modality → Orthanc's ids of the instances that the node has stored there."""
@@ -235,10 +239,10 @@ def dicom_errors(file: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def receiving(port: int, folder: Path) -> Iterator[None]:
+def receiving(port: int, folder: Path, *options: str) -> Iterator[None]:
     """dcmtk's storescp as the hospital's PACS, keeping what comes in `folder`."""
     folder.mkdir()
-    command = ["storescp", "-aet", "PACS", "-od", str(folder), str(port)]
+    command = ["storescp", *options, "-aet", "PACS", "-od", str(folder), str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: _listens(port), 10, "storescp listens")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pacs_peers import Peers, need
+from pacs_peers import Peers, need, receiving
 from phantom_dicom import phantom_series
 
 
@@ -79,5 +79,22 @@ def test_with_tls_only_who_has_a_trusted_certificate_may_store(tmp_path: Path, s
             trusts = ["+cf", str(keys["orthanc"][1])]
             peers.try_to_send([scan], "+tls", str(key), str(made), *trusts)
             assert stored(peers) == stores, name
+    finally:
+        peers.stop()
+
+
+def test_results_go_on_by_tls_to_a_pacs_that_wants_it(tmp_path: Path, scan: Path) -> None:
+    need("Orthanc", "storescu", "storescp")
+    keys = {name: certificate(tmp_path, name) for name in ("orthanc", "pacs")}
+    own = {"KEY": str(keys["orthanc"][0]), "CERTIFICATE": str(keys["orthanc"][1])}
+    peers = Peers(tmp_path / "peers", pacs_by_tls=True, TRUSTED=str(keys["pacs"][1]), **own)
+    peers.start()
+    try:
+        peers.send([scan])
+        (instance,) = peers.json("/instances")
+        key, made = keys["pacs"]
+        with receiving(peers.pacs, tmp_path / "got", "+tls", str(key), str(made), "+cf", str(keys["orthanc"][1])):
+            peers.send_on(instance)
+        assert len(list((tmp_path / "got").iterdir())) == 1
     finally:
         peers.stop()
