@@ -20,7 +20,7 @@ from madclip_runtime.node.loop import Loop
 from madclip_runtime.node.orthanc import Gone, Unreachable
 from madclip_runtime.node.rules import Rule
 from madclip_runtime.node.state import DiskLow
-from madclip_runtime.node.worker import MOST_STARTS, Worker, wait_s
+from madclip_runtime.node.worker import MOST_STARTS, SEND_TRIES, Worker, wait_s
 from madclip_runtime.window import parse_window
 
 pytest.importorskip("highdicom", reason="highdicom is not installed: the node's objects were NOT made")
@@ -161,6 +161,41 @@ def test_results_go_on_to_the_neighbour_until_it_takes_them(tiny_bundle: Path, t
     assert node.orthanc.stores == 5
     ((neighbour, instances),) = node.orthanc.sent
     assert neighbour == "pacs" and len(instances) == 5 and [job["end"] for job in node.jobs()] == ["done"]
+
+
+def test_a_pacs_that_is_away_for_hours_is_waited_for_and_one_that_never_takes_it_is_not(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    node = Node(tiny_bundle, tmp_path, send_to="pacs")
+    receive(node, count=1)
+    asked = []
+
+    def away(*_: object) -> None:
+        asked.append(node.now)
+        raise FakeOrthanc.no()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node.orthanc, "send", away)
+        for _ in range(60):  # an hour
+            node.now += 59
+            node.loop.step()
+        assert 8 < len(asked) < 20 and node.ledger.open_work() == 1 and node.jobs() == []
+        for _ in range(SEND_TRIES):
+            node.now += 601
+            node.worker.do_one()
+    assert [job.name for job in node.ledger.jobs(ASIDE)] == ["SaidNo"] and node.orthanc.stores == 3
+    assert len(asked) == SEND_TRIES
+
+
+def test_where_nothing_was_to_be_written_nothing_is_sent(tiny_bundle: Path, tmp_path: Path) -> None:
+    node = Node(tiny_bundle, tmp_path, send_to="pacs")
+    node.rule = Rule("all", "MR", window="0,4095", objects=("seg",))
+    node.begin()
+    receive(node, count=1, PixelData=bytes(64 * 64 * 2))
+    node.settle()
+    (job,) = node.jobs()
+    assert (job["end"], job["wrote"], node.orthanc.sent) == ("done", {}, [])
+    assert "no pixel" in job["left_out"]["seg"]
 
 
 def test_a_poisonous_study_is_set_aside_by_name_and_holds_up_nobody(node: Node) -> None:

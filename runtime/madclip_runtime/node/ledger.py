@@ -145,11 +145,13 @@ class Ledger:
             if row is None:
                 return None
             self._db.execute("UPDATE jobs SET starts = starts + 1 WHERE key = ?", (row[0],))
-            return self._job(str(row[0]))
+            return self.job(str(row[0]))
 
     def stored(self, key: str, outcome: dict[str, Any]) -> None:
-        """Its results are in Orthanc, and still to be sent on."""
-        self._set(key, SENDING, outcome=outcome)
+        """Its results are in Orthanc, and still to be sent on; faults are counted anew."""
+        with self._whole():
+            sql = "UPDATE jobs SET state = ?, outcome = ?, fails = 0 WHERE key = ?"
+            self._db.execute(sql, (SENDING, json.dumps(outcome), key))
 
     def done(self, key: str, outcome: dict[str, Any]) -> None:
         """It came to its end."""
@@ -201,7 +203,7 @@ class Ledger:
     def jobs(self, state: str) -> Iterator[Job]:
         """Those in a state, the oldest first."""
         for row in self._db.execute("SELECT key FROM jobs WHERE state = ? ORDER BY since, key", (state,)).fetchall():
-            yield self._job(str(row[0]))
+            yield self.job(str(row[0]))
 
     def audit_after(self, number: int) -> list[tuple[int, str]]:
         """Lines with a higher number."""
@@ -231,7 +233,7 @@ class Ledger:
     def _close_study(self, study: str, even_if_empty: bool = False) -> None:
         """The audit line, once all jobs of a study are at their end: about those no line told of yet."""
         rows = self._db.execute("SELECT key FROM jobs WHERE study = ? AND told = 0 ORDER BY key", (study,)).fetchall()
-        jobs = [self._job(str(row[0])) for row in rows]
+        jobs = [self.job(str(row[0])) for row in rows]
         if any(job.state in (WAITING, SENDING) for job in jobs):
             return
         series, lines = self._db.execute("SELECT series, told FROM studies WHERE id = ?", (study,)).fetchone()
@@ -252,7 +254,8 @@ class Ledger:
     def _knows(self, key: str) -> bool:
         return self._db.execute("SELECT 1 FROM jobs WHERE key = ?", (key,)).fetchone() is not None
 
-    def _job(self, key: str) -> Job:
+    def job(self, key: str) -> Job:
+        """As it stands now."""
         sql = "SELECT key, study, series, rule, state, starts, fails, name, why, outcome FROM jobs WHERE key = ?"
         row = self._db.execute(sql, (key,)).fetchone()
         return Job(*(*row[:9], json.loads(row[9])))

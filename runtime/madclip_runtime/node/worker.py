@@ -25,6 +25,8 @@ __all__ = ["Worker", "wait_s"]
 
 MOST_STARTS = 8
 """A job that was begun so often and never came to an end, not even a fault, kills the process: it is set aside."""
+SEND_TRIES = 150
+"""A PACS may be away for a night; at ten minutes a try that is a day."""
 _LONGEST_WAIT_S = 600.0
 
 
@@ -120,8 +122,9 @@ class Worker:
                 self._ledger.superseded(job.key)
                 return
             outcome = self._stored_already(job, rule) or self._make(job, rule, detector, series["Instances"])
-        if self._send_to:
-            self._ledger.stored(job.key, outcome)
+        if self._send_to and outcome["wrote"]:
+            if job.state != SENDING:
+                self._ledger.stored(job.key, outcome)
             self._send(job, rule)
         self._ledger.done(job.key, outcome)
         self._talk(f"job {job.key[:8]}: done")
@@ -176,10 +179,11 @@ class Worker:
         self._orthanc.send(self._send_to, found)
 
     def _failed(self, job: Job, name: str, why: str) -> None:
-        if job.fails + 1 >= self._tries:
+        now = self._ledger.job(job.key)
+        if now.fails + 1 >= (SEND_TRIES if now.state == SENDING else self._tries):
             self._set_aside(job, name, why)
             return
-        pause = wait_s(job.fails)
+        pause = wait_s(now.fails)
         self._ledger.put_off(job.key, name, why, pause)
         self._talk(f"job {job.key[:8]}: {name}, again in {pause:.0f} s (madclip-node status says why)")
 
