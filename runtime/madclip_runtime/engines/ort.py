@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +28,7 @@ __all__ = [
     "profile_shapes",
     "require_provider",
     "session_options",
+    "working_folder",
 ]
 
 CPU = "CPUExecutionProvider"
@@ -116,6 +120,13 @@ def loaded(open_session: Any, path: Path) -> Any:
         return open_session()
     except Exception as error:  # the library raises its own untyped errors
         raise BundleRefused(str(path), f"ONNX Runtime: {str(error)[:300]}", "export it again") from None
+
+
+def working_folder() -> Path:
+    """A new folder that a session may read from and write to for as long as this process lives; it goes with it."""
+    folder = Path(tempfile.mkdtemp(prefix="madclip-engine-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _parts(images: npt.NDArray[np.uint8], most: int | None) -> Iterator[npt.NDArray[np.uint8]]:
