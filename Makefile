@@ -6,14 +6,14 @@ STAMP  := $(VENV)/.installed
 METADATA := pyproject.toml runtime/pyproject.toml export/pyproject.toml benchmarks/pyproject.toml constraints.txt
 DEMO   := demo-out
 
-.PHONY: venv demo test test-wheels lint bench wheelhouse clean
+.PHONY: venv demo test test-wheels test-pacs lint bench wheelhouse clean
 
 venv: $(STAMP)
 
 $(STAMP): $(METADATA)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  -e "./runtime[cpu]" -e ".[dev]" -e "./export[rtx]" -e ./benchmarks
+	  -e "./runtime[cpu,serve,node]" -e ".[dev]" -e "./export[rtx]" -e ./benchmarks
 	touch $@
 
 # The main job on synthetic phantoms with the built-in encoder: everything a user does, in order.
@@ -38,6 +38,10 @@ test: venv
 # A real pip, a real index: the runtime's wheel in an empty environment.
 test-wheels: venv
 	MADCLIP_REAL_INDEX=1 $(BIN)/python -m pytest tests/packaging
+
+# Real DICOM peers on loopback (apt-get install orthanc orthanc-dicomweb dcmtk dicom3tools), kill -9 included: 4 minutes.
+test-pacs: venv
+	MADCLIP_PACS=1 $(BIN)/python -m pytest -s tests/pacs
 
 lint: venv
 	$(BIN)/ruff check .

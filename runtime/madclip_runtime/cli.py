@@ -21,10 +21,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     arguments = parser.parse_args(argv)
     inputs = arguments.images or arguments.list or arguments.watch
-    if inputs and (arguments.selftest or arguments.doctor):
-        parser.error("--selftest and --doctor take no images")
-    if not (inputs or arguments.selftest or arguments.doctor):
-        parser.error("nothing to do: name an image or a folder, or --list, --watch, --selftest, --doctor")
+    instead = arguments.selftest or arguments.doctor or arguments.serve
+    if inputs and instead:
+        parser.error("--serve, --selftest and --doctor take no images")
+    if not (inputs or instead):
+        parser.error("nothing to do: name an image or a folder, or --list, --watch, --serve, --selftest, --doctor")
     try:
         return _run(arguments)
     except MadclipError as error:
@@ -49,10 +50,14 @@ def _run(arguments: argparse.Namespace) -> int:
         from madclip_runtime.replay import run_selftest
 
         return run_selftest(arguments, emit, talk)
-    from madclip_runtime.run import run_images
-
     if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
         signal.signal(signal.SIGTERM, _interrupt)
+    if arguments.serve:
+        from madclip_runtime.serve.server import serve
+
+        return serve(arguments, emit, talk)
+    from madclip_runtime.run import run_images
+
     return run_images(arguments, emit, talk)
 
 
