@@ -88,7 +88,7 @@ def test_the_manifest_says_what_was_measured(bundles: dict[str, Path], mini_chec
     assert stages.name == "stages" and stages.passed and 0 < stages.measured["worst"] <= stages.limits["worst"]
     assert gate.passed and gate.images == 8 and gate.limits == LIMITS["fp16"]
     assert 0 < gate.measured["map_max"] <= gate.limits["map_max"]
-    again = measure_parity(load_engine(bundle), bundle.golden(), "fp16", "brain").measured
+    again = measure_parity(load_engine(bundle), {"brain": bundle.golden()}, "fp16")["brain"].measured
     assert again == pytest.approx(gate.measured, abs=1e-6), "anyone can measure it again"
     head = manifest.heads["brain"]
     assert head.score_error == gate.measured["score"] and gate.head == "brain"
