@@ -25,6 +25,8 @@ from madclip_runtime.engines import load_engine
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "peers"))
 
+_SETTLE_S = 0.3
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -95,6 +97,7 @@ def _times(one: Path, several: Path, rounds: int) -> dict[str, Any]:
     for number in range(rounds + 1):
         image = generator.integers(0, 256, (1, size, size, 3), np.uint8)
         for name in list(ways)[:: 1 if number % 2 else -1]:
+            time.sleep(_SETTLE_S)  # the last session's threads spin for a while, and would halve this one
             start = time.perf_counter()
             ways[name](image)
             if number:  # the first round warms up
