@@ -33,7 +33,7 @@ demo: venv
 	@echo "Synthetic phantoms and an encoder with random weights: this shows that the way works, not how well it detects."
 
 test: venv
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest  # the tests' models are tiny: more threads only wait for each other
 
 # A real pip, a real index: the runtime's wheel in an empty environment.
 test-wheels: venv
