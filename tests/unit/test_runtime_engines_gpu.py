@@ -38,7 +38,6 @@ class Library(ModuleType):
         self.sessions: list[dict[str, Any]] = []
         self.calls: list[int] = []
         self.writes: Callable[[dict[str, Any]], None] = lambda _: None
-        self.RunOptions = SimpleNamespace
         self.GraphOptimizationLevel = SimpleNamespace(ORT_DISABLE_ALL=0)
 
     def get_available_providers(self) -> list[str]:
@@ -63,7 +62,7 @@ class Library(ModuleType):
         def end(name: str, kind: str, *shape: int) -> SimpleNamespace:
             return SimpleNamespace(name=name, type=f"tensor({kind})", shape=["N", *shape])
 
-        def run(wanted: list[str], feed: dict[str, Any], _: Any) -> list[Any]:
+        def run(wanted: list[str], feed: dict[str, Any]) -> list[Any]:
             self.calls.append(len(feed["image"]))
             self.writes(self.sessions[-1])
             answers = dict(zip(("score", "map"), self.brightness(feed["image"]), strict=True))
