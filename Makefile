@@ -5,8 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 METADATA := pyproject.toml runtime/pyproject.toml export/pyproject.toml benchmarks/pyproject.toml constraints.txt
 DEMO   := demo-out
+# One thread: the tests' models are tiny, and more threads only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: venv demo test test-wheels test-pacs lint bench wheelhouse clean
+.PHONY: venv demo test test-slow test-wheels test-pacs lint bench wheelhouse clean
 
 venv: $(STAMP)
 
@@ -33,7 +35,11 @@ demo: venv
 	@echo "Synthetic phantoms and an encoder with random weights: this shows that the way works, not how well it detects."
 
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest  # the tests' models are tiny: more threads only wait for each other
+	$(PYTEST) -m "not slow"
+
+# The peers' table in small, reports by script, and real images where ../shared lies beside the checkout.
+test-slow: venv
+	$(PYTEST) -m slow --ignore tests/pacs
 
 # A real pip, a real index: the runtime's wheel in an empty environment.
 test-wheels: venv

@@ -13,6 +13,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_every_engine_that_is_here_gives_a_report_that_holds(tiny: ModuleType, tmp_path: Path) -> None:
     bundles = [
         tiny.write_tiny_bundle(tmp_path / f"{name}.madclip", threshold=at) for name, at in (("a", 0.5), ("b", 0.6))

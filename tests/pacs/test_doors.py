@@ -12,6 +12,8 @@ import pytest
 from pacs_peers import Peers, need, receiving
 from phantom_dicom import phantom_series
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -18,6 +18,8 @@ import pytest
 from pacs_peers import Node, Peers, audit_of, need, until
 from phantom_dicom import phantom_series, study_uid
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 RULES = "[rule all]\nmodality = MR\nwindow = 0,4095\noverlays = 3\n"
 WHOLE = {"OT": 3, "SEG": 1, "SR": 1}

@@ -15,6 +15,8 @@ import pytest
 from pacs_peers import Node, Peers, audit_of, dicom_errors, need, receiving, until
 from phantom_dicom import phantom_series, study_uid
 
+pytestmark = pytest.mark.slow
+
 WITHIN_S = 30
 RULES = """
 [rule head]
