@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from madclip_runtime import __version__
-from madclip_runtime.errors import EXIT_INTERRUPTED, EXIT_OK, MadclipError, one_line
+from madclip_runtime.command import emit, guarded, stop_on_sigterm, talker
+from madclip_runtime.errors import EXIT_OK, one_line
 
 __all__ = ["main", "make_parser"]
+
+talk = talker("madclip-node")
 
 _EPILOG = """exit codes: 0 ok · 2 usage or config · 4 bundle refused · 5 engine refused · 6 internal ·
 7 state not written · 8 Orthanc or a neighbour not there · 130 interrupted. docs/hospital.md says how it is set up.
@@ -25,19 +24,7 @@ Research use, not a medical device."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn every refusal into one line on stderr and its exit code."""
     arguments = make_parser().parse_args(argv)
-    try:
-        return _run(arguments)
-    except MadclipError as error:
-        talk(error.line())
-        return error.exit_code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our stdout went away; nothing is left to say to it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
-    except Exception as error:  # a fault of ours: still one line and a code of its own
-        talk(f"internal fault, please report it: {type(error).__name__}: {error}")
-        return MadclipError.exit_code
+    return guarded(lambda: _run(arguments), talk)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -81,8 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "run":
         from madclip_runtime.node.start import run
 
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            signal.signal(signal.SIGTERM, _interrupt)
+        stop_on_sigterm()
         return run(config, emit, talk)
     return _ask_ledger(arguments, Path(config.node.state))
 
@@ -108,21 +94,6 @@ def _ask_ledger(arguments: argparse.Namespace, folder: Path) -> int:
     finally:
         ledger.close()
     return EXIT_OK
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """A service is stopped as a person would stop it."""
-    raise KeyboardInterrupt
-
-
-def emit(line: str) -> None:
-    """One line of data."""
-    print(line, flush=True)
-
-
-def talk(line: str) -> None:
-    """One line for a person, on stderr."""
-    print(f"madclip-node: {one_line(line)}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
