@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -407,3 +408,9 @@ def test_cudas_own_words_are_in_the_refusal() -> None:
     )
     with pytest.raises(EngineRefused, match="CUDA error 35: CUDA driver version is insufficient"):
         Cuda(library, "tensorrt-native")
+
+
+def test_a_working_folder_goes_with_its_process() -> None:
+    code = "from madclip_runtime.engines.ort import working_folder as w; f = w(); (f / 'x').touch(); print(f)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() and not Path(done.stdout.strip()).exists()
