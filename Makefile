@@ -37,7 +37,7 @@ demo: venv
 test: venv
 	$(PYTEST) -m "not slow"
 
-# The peers' table in small, reports by script, and real images where ../shared lies beside the checkout.
+# README's commands one by one, the peers' table in small, reports by script, and real images where ../shared lies beside.
 test-slow: venv
 	$(PYTEST) -m slow --ignore tests/pacs
 
