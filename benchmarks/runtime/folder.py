@@ -21,9 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from madclip_runtime.bundle import Bundle
+from madclip_runtime.cache import open_cache
 from madclip_runtime.engines import load_engine
+from madclip_runtime.imaging import SUFFIXES
 
-_WARM_UP, _COLD = 5, 9
+_WARM_UP, _COLD, _CACHE_GB = 5, 9, 8.0
 
 
 def main() -> None:
@@ -34,9 +36,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engine", default="cpu")
     args = parser.parse_args()
-    files = sorted(path for path in args.images.rglob("*") if path.suffix.lower() == ".png")[: args.count]
+    files = sorted(path for path in args.images.rglob("*") if path.suffix.lower() in SUFFIXES)[: args.count]
     if len(files) < args.count:
-        parser.error(f"only {len(files)} PNG files under {args.images}")
+        parser.error(f"only {len(files)} pictures under {args.images}")
     _run(args, files[:1])  # fills the cache
     cold = sorted(_run(args, files[:1]) for _ in range(_COLD))
     shares, folder_ms, engine_ms = [], [], []
@@ -74,7 +76,8 @@ def _run(args: argparse.Namespace, files: list[Path]) -> float:
 
 def _engine_alone(args: argparse.Namespace, count: int) -> float:
     bundle = Bundle.load(args.bundle)
-    engine, size = load_engine(bundle, args.engine), bundle.manifest.input.size
+    cache = open_cache(None, _CACHE_GB, lambda line: None)  # the command's own
+    engine, size = load_engine(bundle, args.engine, cache=cache), bundle.manifest.input.size
     image = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
     for _ in range(_WARM_UP):
         engine.run(image)
