@@ -5,15 +5,17 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 METADATA := pyproject.toml runtime/pyproject.toml export/pyproject.toml benchmarks/pyproject.toml constraints.txt
 DEMO   := demo-out
+# One thread: the tests' models are tiny, and more threads only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: venv demo demo-bundle test test-wheels lint bench wheelhouse clean
+.PHONY: venv demo demo-bundle test test-slow test-wheels test-pacs lint bench wheelhouse clean
 
 venv: $(STAMP)
 
 $(STAMP): $(METADATA)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  -e "./runtime[cpu]" -e ".[dev]" -e "./export[rtx]" -e ./benchmarks
+	  -e "./runtime[cpu,serve,node]" -e ".[dev]" -e "./export[rtx]" -e ./benchmarks
 	touch $@
 
 # The main job on synthetic phantoms with the built-in encoder: everything a user does, in order. Each step says one line;
@@ -52,11 +54,19 @@ demo-bundle: venv
 	  --notice "demonstration only, trained on synthetic images"
 
 test: venv
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+# README's commands one by one, the peers' table in small, reports by script, and real images where ../shared lies beside.
+test-slow: venv
+	$(PYTEST) -m slow --ignore tests/pacs
 
 # A real pip, a real index: the runtime's wheel in an empty environment.
 test-wheels: venv
 	MADCLIP_REAL_INDEX=1 $(BIN)/python -m pytest tests/packaging
+
+# Real DICOM peers on loopback (apt-get install orthanc orthanc-dicomweb dcmtk dicom3tools), kill -9 included: 4 minutes.
+test-pacs: venv
+	MADCLIP_PACS=1 $(BIN)/python -m pytest -s tests/pacs
 
 lint: venv
 	$(BIN)/ruff check .

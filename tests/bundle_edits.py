@@ -35,3 +35,31 @@ def npy(array: npt.NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
+
+
+def two_heads(bundle: Path) -> None:
+    """The same graph under two heads' names: chest as it was, brain with a score that has no regions."""
+    import onnx
+
+    model = onnx.load(bundle / "model.onnx")
+    graph = model.graph
+    for name in ("score", "map"):
+        for head in ("chest", "brain"):
+            graph.node.append(onnx.helper.make_node("Identity", [name], [f"{name}_{head}"]))
+    outputs = [
+        onnx.helper.make_tensor_value_info(f"{end.name}_{head}", 1, ["N", *([32, 32] if end.name == "map" else [])])
+        for head in ("chest", "brain")
+        for end in graph.output
+    ]
+    del graph.output[:]
+    graph.output.extend(outputs)
+    replace_file(bundle, "model.onnx", model.SerializeToString())
+    for head in ("chest", "brain"):
+        for name in ("score", "map"):
+            replace_file(bundle, f"golden/{name}_{head}.npy", (bundle / f"golden/{name}.npy").read_bytes())
+
+    def rename(manifest: dict[str, Any]) -> None:
+        card = manifest["heads"].pop("brightness")
+        manifest["heads"] = {"chest": card, "brain": {**card, "image_score": "det"}}
+
+    edit_manifest(bundle, rename)

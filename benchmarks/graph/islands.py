@@ -45,14 +45,15 @@ def half_adapter_norm(self: Any, x: Tensor) -> Tensor:
 def half_similarity(self: Any, x: Tensor, branch: str) -> Tensor:
     o = F.leaky_relu(x @ self.get_buffer(f"heads_{branch}"), self.slope).unflatten(-1, (len(self.tasks), -1))
     norm = o.square().sum(-1).sqrt().clamp_min(1e-7)
-    return (o @ self.get_buffer(f"to_{branch}").to(o.dtype))[..., 0] / norm
+    return ((o @ self.get_buffer(f"to_{branch}").to(o.dtype))[..., 0] / norm).float()
 
 
 def half_map(self: Any, logits: list[Tensor]) -> Tensor:
-    return graph_map(self, [logit.half() for logit in logits]).half()
-
-
-graph_map = graph.FusedHead._map
+    stacked = torch.stack(logits, dim=1).half()
+    grid = round(stacked.shape[2] ** 0.5)
+    fine = F.interpolate(stacked.unflatten(2, (grid, grid)), size=(self.size,) * 2, mode="bilinear", align_corners=True)
+    heat = fine.sigmoid().mean(dim=1)
+    return heat if self.smoothing is None else self.smoothing.half() @ heat @ self.smoothing.T.half()
 
 
 def wide_stream(self: Any, x: Tensor, mark: Any, *, without_class: bool) -> Tensor:

@@ -6,6 +6,7 @@ Both take uint8 [N, S, S, 3] RGB and give (score [N] by the map's maximum, det s
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from madclip.checkpoint import Checkpoint
 from madclip.encoder import Encoder
 from madclip.scores import detection_score, level_map, reference_scores
 
-__all__ = ["AuthorsForm", "TwoChannels"]
+__all__ = ["AuthorsForm", "TwoChannels", "write_plain"]
 
 
 class TwoChannels(nn.Module):
@@ -133,3 +134,16 @@ class _TokensFirst(nn.Module):
         mixed, weights = self.attention(normal, normal, normal, need_weights=True)
         x = x + mixed
         return x + self.mlp(self.ln_2(x)), weights
+
+
+def write_plain(module: TwoChannels, path: Path) -> Path:
+    """What torch's exporter makes of `module` as it stands, weights beside the graph; returns `path`."""
+    size = module.size
+    example = (torch.zeros(2, size, size, 3, dtype=torch.uint8),)
+    dynamic = ({0: torch.export.Dim("N", min=1, max=64)},)
+    program = torch.onnx.export(
+        module, example, input_names=["image"], dynamic_shapes=dynamic, dynamo=True, verbose=False
+    )
+    assert program is not None
+    program.save(str(path), external_data=True)
+    return path

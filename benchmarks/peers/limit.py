@@ -16,6 +16,8 @@ from work import Shape
 __all__ = ["Products"]
 
 _SQUARE = 2048
+_SETTLE_S = 0.3
+_TIMES = 3
 
 
 class Products:
@@ -31,19 +33,22 @@ class Products:
         self.best: dict[str, dict[str, float]] = {}
 
     def run_once(self) -> None:
-        """Each product once; twice in the first round, so that none is judged by its first call."""
+        """Each product a few times, once the last one's threads rest: they spin a while, and halve the next."""
         for (library, number), runs in self._runs.items():
+            known = self.best.setdefault(number, {})
             for flops, run in runs:
-                for _ in range(1 if self.best.get(number, {}).get(library) else 2):
-                    start = time.perf_counter()
-                    run()
-                    rate = flops / (time.perf_counter() - start)
-                known = self.best.setdefault(number, {})
-                known[library] = max(known.get(library, 0.0), rate)
+                time.sleep(_SETTLE_S)
+                known[library] = max(known.get(library, 0.0), *(flops / _seconds(run) for _ in range(_TIMES)))
 
     def limit(self, number: str) -> float | None:
         """The best of all libraries, None where none has this number type."""
         return max(self.best.get(number, {}).values(), default=None)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def _products(m: int, k: int, n: int, device: str, threads: int) -> list[tuple[tuple[str, str], Callable[[], object]]]:

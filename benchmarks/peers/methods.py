@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from forms import AuthorsForm, TwoChannels
+from forms import AuthorsForm, TwoChannels, write_plain
 from torch import nn
 
 from madclip.checkpoint import Checkpoint
@@ -28,6 +28,8 @@ __all__ = ["Method", "Skipped", "build_methods"]
 
 Pixels = npt.NDArray[np.uint8]
 Answer = tuple[float, npt.NDArray[np.float32]]
+Form = tuple[str, str, Callable[[Pixels], Answer]]
+"""What it is in words, the type its products are computed in, and how to run it."""
 _HEAD = "peer"
 
 
@@ -55,20 +57,24 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What was asked for. skip: names left out. export_args: precision → more words for `madclip export`."""
+    """What was asked for. half: PyTorch in float16 too. skip: names left out.
+
+    export_args: precision → more words for `madclip export`.
+    """
 
     checkpoint: Checkpoint
     encoder: Encoder
     folder: Path
     device: str
     threads: int
+    half: bool
     skip: frozenset[str]
     export_args: dict[str, str]
 
 
 def build_methods(wanted: Wanted) -> Iterator[Method | Skipped]:
     """One after the other, each warmed up once."""
-    for name, make in (("eager", _eager), ("sdpa", _sdpa), ("compile", _compiled), ("onnx", _plain_onnx)):
+    for name, make in {**_FORMS, **(_HALF_FORMS if wanted.half else {})}.items():
         if name not in wanted.skip:
             yield _built(name, lambda make=make: make(wanted))  # type: ignore[misc]
     for precision in PRECISIONS:
@@ -76,7 +82,7 @@ def build_methods(wanted: Wanted) -> Iterator[Method | Skipped]:
             yield from _ours(wanted, precision)
 
 
-def _built(name: str, make: Callable[[], tuple[str, str, Callable[[Pixels], Answer]]]) -> Method | Skipped:
+def _built(name: str, make: Callable[[], Form]) -> Method | Skipped:
     start = time.perf_counter()
     try:
         what, number, run = make()
@@ -94,17 +100,17 @@ def _torch_run(module: nn.Module, device: str) -> Callable[[Pixels], Answer]:
     return run
 
 
-def _eager(wanted: Wanted) -> tuple[str, str, Callable[[Pixels], Answer]]:
+def _eager(wanted: Wanted) -> Form:
     module = AuthorsForm(wanted.checkpoint, wanted.encoder).eval().to(wanted.device)
     return "PyTorch eager, as the authors run it", "fp32", _torch_run(module, wanted.device)
 
 
-def _sdpa(wanted: Wanted) -> tuple[str, str, Callable[[Pixels], Answer]]:
+def _sdpa(wanted: Wanted) -> Form:
     module = TwoChannels(wanted.checkpoint, wanted.encoder).eval().to(wanted.device)
     return "PyTorch eager, fused attention, two channels", "fp32", _torch_run(module, wanted.device)
 
 
-def _compiled(wanted: Wanted) -> tuple[str, str, Callable[[Pixels], Answer]]:
+def _compiled(wanted: Wanted) -> Form:
     module = TwoChannels(wanted.checkpoint, wanted.encoder).eval().to(wanted.device)
     run = _torch_run(torch.compile(module), wanted.device)  # type: ignore[arg-type]
     size = wanted.encoder.spec.image_size
@@ -112,18 +118,11 @@ def _compiled(wanted: Wanted) -> tuple[str, str, Callable[[Pixels], Answer]]:
     return "torch.compile of the same", "fp32", run
 
 
-def _plain_onnx(wanted: Wanted) -> tuple[str, str, Callable[[Pixels], Answer]]:
+def _plain_onnx(wanted: Wanted) -> Form:
     import onnxruntime
 
-    module, size = TwoChannels(wanted.checkpoint, wanted.encoder).eval(), wanted.encoder.spec.image_size
-    path = wanted.folder / "plain.onnx"
-    example = (torch.zeros(2, size, size, 3, dtype=torch.uint8),)
-    dynamic = ({0: torch.export.Dim("N", min=1, max=64)},)
-    program = torch.onnx.export(
-        module, example, input_names=["image"], dynamic_shapes=dynamic, dynamo=True, verbose=False
-    )
-    assert program is not None
-    program.save(str(path), external_data=True)
+    module = TwoChannels(wanted.checkpoint, wanted.encoder).eval()
+    path = write_plain(module, wanted.folder / "plain.onnx")
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, wanted.threads
     provider = "CUDAExecutionProvider" if wanted.device == "cuda" else "CPUExecutionProvider"
@@ -136,6 +135,26 @@ def _plain_onnx(wanted: Wanted) -> tuple[str, str, Callable[[Pixels], Answer]]:
         return float(score[0]), heat[0]
 
     return f"the two-channel module as plain ONNX, {provider}", "fp32", run
+
+
+def _in_half(make: Callable[[Wanted], Form]) -> Callable[[Wanted], Form]:
+    """The same with torch's own mixed precision: products in float16, the rest as torch decides."""
+
+    def made(wanted: Wanted) -> Form:
+        with torch.autocast(wanted.device, torch.float16):  # a compiled form is compiled in here
+            what, _, run = make(wanted)
+
+        def in_half(image: Pixels) -> Answer:
+            with torch.autocast(wanted.device, torch.float16):
+                return run(image)
+
+        return f"{what}, float16 autocast", "fp16", in_half
+
+    return made
+
+
+_FORMS = {"eager": _eager, "sdpa": _sdpa, "compile": _compiled, "onnx": _plain_onnx}
+_HALF_FORMS = {f"{name} fp16": _in_half(_FORMS[name]) for name in ("eager", "sdpa", "compile")}
 
 
 def _ours(wanted: Wanted, precision: str) -> Iterator[Method | Skipped]:
@@ -171,7 +190,7 @@ def _export(wanted: Wanted, precision: str) -> Bundle:
     return Bundle.load(out)
 
 
-def _engine(bundle: Bundle, name: str) -> tuple[str, str, Callable[[Pixels], Answer]]:
+def _engine(bundle: Bundle, name: str) -> Form:
     engine = load_engine(bundle, name)
     info = engine.info
 

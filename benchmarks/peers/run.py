@@ -36,6 +36,7 @@ def main() -> int:
                 folder=Path(folder),
                 device=arguments.device,
                 threads=arguments.threads,
+                half=arguments.half or arguments.device == "cuda",
                 skip=frozenset(arguments.skip.split(",")) - {""},
                 export_args=dict(text.split("=", 1) for text in arguments.export_args),
             )
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=9, help="every method once a round, order reversed every other")
     parser.add_argument("--threads", type=int, default=_cores(), help="of every method (default: %(default)s)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="of PyTorch and plain ONNX")
+    parser.add_argument("--half", action="store_true", help="PyTorch in float16 too; always so on a GPU")
     parser.add_argument("--skip", default="", help="names to leave out: eager,sdpa,compile,onnx,fp16,…")
     parser.add_argument("--export-args", action="append", default=[], metavar="int8=ARGS", help="for madclip export")
     parser.add_argument("--work", help="folder for bundles while it runs (default: the system's temporary one)")

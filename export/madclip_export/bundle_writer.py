@@ -35,6 +35,8 @@ def staging(out: Path) -> Iterator[Path]:
     try:
         folder.chmod(0o755)
         yield folder
+        for path in folder.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # libraries write some for this user alone; a box has another
         _swap(folder, out)
     except OSError as error:
         raise OutputNotWritten(str(out), error.strerror or str(error), "check the folder and its space") from None

@@ -17,6 +17,7 @@ from madclip_export.calibration import calibration_images
 from madclip_export.gates import Measured, ParityMissed, measure
 from madclip_export.golden import golden_images
 from madclip_export.graph import FusedDetector, HeadSource
+from madclip_export.head_graphs import write_head_graphs
 from madclip_export.model_card import CARD, model_card
 from madclip_export.onnx_file import write_onnx
 from madclip_export.plans import PlanOptions, build_plans
@@ -103,6 +104,7 @@ def stage_bundle(sources: Sources, folder: Path, request: Request, say: Say) -> 
     """Everything of a bundle into `folder`, gated. Raises: as export_bundle."""
     images = golden_images(sources.size, request.golden)
     _write_graph(sources, folder, request, say)
+    write_head_graphs(folder, output_names(sources.models))
     answers = {name: _reference(sources.models[name], images, c) for name, c in sources.checkpoints.items()}
     write_golden(folder, images, answers)
     manifest = draft_manifest(sources.checkpoints, request, file_entries(folder))

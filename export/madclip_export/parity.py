@@ -5,16 +5,20 @@ The reference is the paper's two-channel form in float32; the candidate runs thr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from madclip_export.limits import NUMERIC, keeps
 from madclip_runtime.bundle import Golden
-from madclip_runtime.engines import Engine
+from madclip_runtime.engines import Answer, Engine
 from madclip_runtime.manifest import Gate
 
 __all__ = ["Parity", "measure_parity"]
+
+Row = tuple[float, ...]
+"""A number an image."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,9 @@ class Parity:
     head: str
     precision: str
     engine: str
-    score: tuple[float, ...]
-    map_max: tuple[float, ...]
-    map_mean: tuple[float, ...]
+    score: Row
+    map_max: Row
+    map_mean: Row
     batch: float
 
     @property
@@ -54,6 +58,16 @@ class Parity:
             head=self.head,
         )
 
+    def or_worse(self, golden: Golden, answer: Answer) -> Parity:
+        """With another graph's answers to the same images: image by image the larger difference."""
+        score, map_max, map_mean = _differences(golden, answer)
+        return replace(
+            self,
+            score=_larger(self.score, score),
+            map_max=_larger(self.map_max, map_max),
+            map_mean=_larger(self.map_mean, map_mean),
+        )
+
     @property
     def worst_image(self) -> int:
         """Which golden image has the largest difference of any pixel or of the score."""
@@ -71,23 +85,32 @@ class Parity:
         return "\n".join(rows)
 
 
-def measure_parity(engine: Engine, golden: Golden, precision: str, head: str) -> Parity:
-    """Each golden image alone, then all in one batch. Raises: EngineRefused."""
-    singles = [engine.run(golden.images[i : i + 1], [head])[head] for i in range(len(golden.images))]
-    scores = np.concatenate([answer.scores for answer in singles])
-    maps = np.concatenate([answer.maps for answer in singles])
-    batch_scores, batch_maps = engine.run(golden.images, [head])[head]
-    difference = np.abs(maps.astype(np.float64) - golden.maps)
-    return Parity(
-        head=head,
-        precision=precision,
-        engine=f"{engine.info.name} ({engine.info.library})",
-        score=_row(np.abs(scores.astype(np.float64) - golden.scores)),
-        map_max=_row(difference.max(axis=(1, 2))),
-        map_mean=_row(difference.mean(axis=(1, 2))),
-        batch=float(max(np.abs(batch_scores - scores).max(), np.abs(batch_maps - maps).max())),
-    )
+def measure_parity(engine: Engine, golden: Mapping[str, Golden], precision: str) -> dict[str, Parity]:
+    """Each golden image alone, then all in one batch, with all heads at once. Raises: EngineRefused."""
+    images = next(iter(golden.values())).images
+    singles = [engine.run(images[i : i + 1]) for i in range(len(images))]
+    batch = engine.run(images)
+    found = {}
+    for head, expected in golden.items():
+        scores = np.concatenate([answers[head].scores for answers in singles])
+        maps = np.concatenate([answers[head].maps for answers in singles])
+        apart = max(np.abs(batch[head].scores - scores).max(), np.abs(batch[head].maps - maps).max())
+        library = f"{engine.info.name} ({engine.info.library})"
+        rows = _differences(expected, Answer(scores, maps))
+        found[head] = Parity(head, precision, library, *rows, batch=float(apart))
+    return found
 
 
-def _row(values: np.ndarray) -> tuple[float, ...]:
+def _differences(golden: Golden, answer: Answer) -> tuple[Row, Row, Row]:
+    """Of each image: its score, its worst pixel, the mean over its pixels."""
+    score = np.abs(answer.scores.astype(np.float64) - golden.scores)
+    pixels = np.abs(answer.maps.astype(np.float64) - golden.maps)
+    return _row(score), _row(pixels.max(axis=(1, 2))), _row(pixels.mean(axis=(1, 2)))
+
+
+def _row(values: np.ndarray) -> Row:
     return tuple(float(value) for value in values)
+
+
+def _larger(one: Row, other: Row) -> Row:
+    return tuple(max(pair) for pair in zip(one, other, strict=True))

@@ -1,7 +1,7 @@
 """A bundle on disk: found, checked file by file against its manifest, then trusted.
 
-`x.madclip/` holds manifest.json, model.onnx (+ model.onnx.data), golden/. What this module does not know: how to
-run the graph (engines do), or how a bundle is made (madclip_export does).
+`x.madclip/` holds manifest.json, model.onnx (+ model.onnx.data), a model.<head>.onnx for each of several, golden/.
+What this module does not know: how to run the graph (engines do), or how a bundle is made (madclip_export does).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,7 +23,17 @@ from madclip_runtime.manifest import Manifest, output_names
 from madclip_runtime.onnx_places import MalformedGraph, external_places
 from madclip_runtime.schema import SchemaError
 
-__all__ = ["ENVIRONMENT", "GOLDEN_IMAGES", "MANIFEST", "MODEL", "Bundle", "Golden", "find_bundle", "golden_files"]
+__all__ = [
+    "ENVIRONMENT",
+    "GOLDEN_IMAGES",
+    "MANIFEST",
+    "MODEL",
+    "Bundle",
+    "Golden",
+    "find_bundle",
+    "golden_files",
+    "head_graph",
+]
 
 ENVIRONMENT = "MADCLIP_BUNDLE"
 MANIFEST = "manifest.json"
@@ -59,7 +69,8 @@ class _Checking(threading.Thread):
         try:
             for name, entry in self._manifest.files.items():
                 _check_file(self._folder, name, entry.sha256, entry.bytes)
-            _check_places(self._folder / MODEL, self._manifest)
+            for name in filter(_is_graph, self._manifest.files):
+                _check_places(self._folder / name, self._manifest)
         except Exception as error:  # carried to whoever asks for the result
             self._fault = error
 
@@ -81,6 +92,8 @@ class Bundle:
     manifest: Manifest
     digest: str
     _checking: _Checking = field(repr=False, compare=False)
+    _graph: str = MODEL
+    _whole: Manifest | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def load(cls, path: str | Path) -> Bundle:
@@ -113,16 +126,28 @@ class Bundle:
         """Wait until every file has been checked. Raises: BundleRefused naming the file and why."""
         self._checking.result()
 
+    def only(self, head: str) -> Bundle:
+        """The same bundle for an engine that will be asked for one head: with that head's own graph, if it has one.
+
+        Libraries run the whole of a graph, whichever of its outputs are asked for.
+        """
+        graph, manifest = head_graph(head), self.manifest
+        if len(manifest.heads) == 1 or graph not in manifest.files:
+            return self
+        files = {name: entry for name, entry in manifest.files.items() if name == graph or not _is_graph(name)}
+        part = replace(manifest, heads={head: manifest.heads[head]}, files=files)
+        return replace(self, manifest=part, _graph=graph, _whole=manifest)
+
     @property
     def model_path(self) -> Path:
         """The ONNX graph; its weights lie beside it. Raises: BundleRefused."""
         self.check()
-        return self.path / MODEL
+        return self.path / self._graph
 
     def golden(self, head: str | None = None) -> Golden:
         """Read the golden inputs and one head's outputs, the first's by default. Raises: BundleRefused."""
         self.check()
-        outputs = golden_files(self.manifest.heads)[head or next(iter(self.manifest.heads))]
+        outputs = golden_files((self._whole or self.manifest).heads)[head or next(iter(self.manifest.heads))]
         images, scores, maps = (_read_array(self.path / name) for name in (GOLDEN_IMAGES, *outputs))
         size = self.manifest.input.size
         count = scores.size
@@ -131,6 +156,15 @@ class Bundle:
         if (images.shape, scores.shape, maps.shape) != shapes or types != ["|u1", "<f4", "<f4"]:
             raise BundleRefused(str(self.path / "golden"), "arrays of the wrong shape or type", _RE_EXPORT)
         return Golden(images, scores, maps)
+
+
+def head_graph(head: str) -> str:
+    """The file of one head's own graph, in a bundle of several."""
+    return f"model.{head}.onnx"
+
+
+def _is_graph(name: str) -> bool:
+    return "/" not in name and name.endswith(".onnx")
 
 
 def golden_files(heads: Iterable[str]) -> dict[str, tuple[str, str]]:

@@ -119,10 +119,11 @@ class Detector:
         Raises: BundleRefused, EngineRefused, UsageError.
         """
         bundle = path if isinstance(path, Bundle) else Bundle.open(path)
-        for name in choose_heads(bundle, head):  # before the engine's seconds, not after them
+        heads = choose_heads(bundle, head)
+        for name in heads:  # before the engine's seconds, not after them
             choose_point(bundle, name, threshold, operating_point)
-        _check_window(bundle, choose_heads(bundle, head), window)
-        started = load_engine(bundle, engine, cache=cache, tell=tell)
+        _check_window(bundle, heads, window)
+        started = load_engine(bundle.only(heads[0]) if len(heads) == 1 else bundle, engine, cache=cache, tell=tell)
         bundle.check()  # an engine from the cache may not have had to wait for it
         return cls(bundle, started, head=head, threshold=threshold, operating_point=operating_point, window=window)
 

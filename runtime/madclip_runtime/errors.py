@@ -5,7 +5,9 @@
     ├── InputRefused           exit 3  an image or a data folder can't be used
     ├── BundleRefused          exit 4  a bundle, or a checkpoint, can't be trusted or read
     ├── EngineRefused          exit 5  the engine that was asked for isn't there or isn't active
-    └── OutputNotWritten       exit 7  a result could not be written whole
+    ├── OutputNotWritten       exit 7  a result could not be written whole
+    ├── PeerRefused            exit 8  a neighbour on the network isn't there, or said no
+    └── RequestRefused         (ends a request to the service, never a command)
 
 An error says three things: what was refused, why, and what to do about it.
 """
@@ -20,6 +22,8 @@ __all__ = [
     "InputRefused",
     "MadclipError",
     "OutputNotWritten",
+    "PeerRefused",
+    "RequestRefused",
     "UsageError",
     "one_line",
 ]
@@ -76,6 +80,21 @@ class OutputNotWritten(MadclipError):
     """A result could not be written whole, so nothing of it was left."""
 
     exit_code = 7
+
+
+class PeerRefused(MadclipError):
+    """A neighbour on the network (Orthanc, a PACS) can't be reached, doesn't know us, or answers with a fault."""
+
+    exit_code = 8
+
+
+class RequestRefused(MadclipError):
+    """A request to the service that is not answered as asked; `kind` says why in one word, for metrics."""
+
+    def __init__(self, kind: str, what: str, why: str, do: str = "") -> None:
+        """kind: lower case and "-", "queue-full" say. The rest as for every refusal."""
+        self.kind = kind
+        super().__init__(what, why, do)
 
 
 def one_line(text: str) -> str:

@@ -10,7 +10,8 @@ from madclip_runtime.engine_names import AUTO, ENGINES
 __all__ = ["make_parser"]
 
 _EPILOG = """exit codes: 0 ok · 2 usage · 3 an input was refused (the others were done) · 4 bundle refused ·
-5 engine refused · 6 internal · 7 output not written · 130 interrupted. Nothing is ever sent over a network.
+5 engine refused · 6 internal · 7 output not written · 130 interrupted. Nothing is ever sent over a network,
+but for the answers of --serve.
 Research use, not a medical device."""
 
 
@@ -26,6 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     _decision(parser.add_argument_group("model and decision"))
     _outputs(parser.add_argument_group("outputs"))
     _engine(parser.add_argument_group("engine"))
+    _service(parser.add_argument_group("service (docs/service.md)"))
     _trust(parser.add_argument_group("instead of images"))
     return parser
 
@@ -73,10 +75,30 @@ def _engine(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help=f"{AUTO} (default), {', '.join(ENGINES)}",
     )
-    group.add_argument("--batch", type=int, default=1, metavar="N", help="most images a call (default 1; see docs)")
+    group.add_argument("--batch", type=int, metavar="N", help="most images a call (default 1; see docs)")
     group.add_argument("--cache-dir", metavar="DIR", help="where this machine's engines are kept")
     group.add_argument("--cache-limit", type=float, default=8.0, metavar="GB", help="its size (default: %(default)s)")
     group.add_argument("--no-cache", action="store_true", help="keep and use nothing built earlier")
+
+
+def _service(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--serve", metavar="HOST:PORT", help="answer over HTTP, with a viewer page, until stopped")
+    group.add_argument("--allow-remote", action="store_true", help="let HOST be more than this machine's loopback")
+    group.add_argument("--tls-cert", metavar="FILE", help="certificate chain, PEM; needed with --allow-remote")
+    group.add_argument("--tls-key", metavar="FILE", help="its key, PEM, unencrypted")
+    group.add_argument("--token-file", metavar="FILE", help="what clients must send; needed with --allow-remote")
+    group.add_argument(
+        "--max-body", type=float, default=64, metavar="MB", help="largest request (default: %(default)s)"
+    )
+    group.add_argument(
+        "--queue", type=int, default=32, metavar="N", help="most requests at work or waiting (default: %(default)s)"
+    )
+    group.add_argument(
+        "--receive-timeout", type=float, default=30, metavar="S", help="for a whole request (default: %(default)s)"
+    )
+    group.add_argument(
+        "--answer-timeout", type=float, default=60, metavar="S", help="from then to its answer (default: %(default)s)"
+    )
 
 
 def _trust(group: argparse._ArgumentGroup) -> None:

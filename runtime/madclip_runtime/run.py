@@ -46,7 +46,7 @@ def run_images(arguments: argparse.Namespace, emit: Say, talk: Say) -> int:
         watch = _watch(arguments, out, finder, stack)
         teller = _Teller(arguments, detector, emit, talk, watch)
         _say_what_runs(detector, talk)
-        run_pipeline(_jobs(arguments, finder, watch), detector, teller, batch=arguments.batch)
+        run_pipeline(_jobs(arguments, finder, watch), detector, teller, batch=arguments.batch or 1)
         teller.finish()
     if finder.skipped:
         talk(f"{finder.skipped} file(s) in the folder(s) have no image ending and were left out")
@@ -84,7 +84,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.watch is not None and (arguments.csv or arguments.gallery):
         why = "tables and galleries are written at the end, and watching has none"
         raise UsageError("--watch with --csv or --gallery", why, "read results.jsonl in --out")
-    if arguments.batch < 1:
+    if arguments.batch is not None and arguments.batch < 1:
         raise UsageError(f"--batch {arguments.batch}", "must be at least 1")
 
 

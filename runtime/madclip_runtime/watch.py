@@ -46,7 +46,8 @@ class Watch:
     def __enter__(self) -> Watch:
         """Open the journal, cut off what a power cut left of an unfinished file, and learn what is done.
 
-        Raises: OutputNotWritten, UsageError where another process watches into the same folder.
+        Raises: OutputNotWritten; UsageError where another process watches into the same folder, or the journal has
+            a whole line that is none of ours (nothing is cut off then).
         """
         path = self._out / JOURNAL
         try:
@@ -111,10 +112,14 @@ class Watch:
     def _learn(self, journal: IO[bytes]) -> None:
         journal.seek(0)
         place = finished = 0
-        for line in journal:
+        for number, line in enumerate(journal, start=1):
             place += len(line)
-            if line.endswith(b"\n") and self._remember(line):
-                finished = place
+            try:
+                if line.endswith(b"\n") and self._remember(line):
+                    finished = place
+            except (ValueError, TypeError, AttributeError):
+                where = f"{self._out / JOURNAL}, line {number}"
+                raise UsageError(where, "is no line of a journal", "repair it, or move it away to begin anew") from None
         journal.truncate(finished)
 
     def _remember(self, line: bytes) -> bool:

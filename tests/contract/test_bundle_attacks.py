@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from bundle_edits import edit_manifest, npy, replace_file
 
-from madclip_runtime.bundle import GOLDEN_IMAGES, MANIFEST, MODEL, Bundle, golden_files
+from madclip_runtime.bundle import GOLDEN_IMAGES, MANIFEST, MODEL, Bundle, golden_files, head_graph
 from madclip_runtime.errors import BundleRefused
 
 GOLDEN = (GOLDEN_IMAGES, *golden_files(["brightness"])["brightness"])
@@ -211,6 +211,13 @@ def test_a_graph_whose_weights_lie_in_a_file_that_is_not_listed_is_refused(tiny_
     (tiny_bundle / "beside.bin").write_bytes(weights)
     replace_file(tiny_bundle, MODEL, _with_weights_at(tiny_bundle / MODEL, place))
     assert "which its manifest does not list" in refusal(tiny_bundle)
+
+
+def test_a_heads_own_graph_is_looked_through_as_the_common_one_is(tiny_bundle: Path) -> None:
+    (tiny_bundle / "beside.bin").write_bytes(np.full(1024, 255, np.float32).tobytes())
+    replace_file(tiny_bundle, head_graph("brain"), _with_weights_at(tiny_bundle / MODEL, "beside.bin"))
+    line = refusal(tiny_bundle)
+    assert "which its manifest does not list" in line and "model.brain.onnx" in line
 
 
 def test_weights_in_a_listed_file_are_fine_and_checked(tiny_bundle: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundle_edits import edit_manifest, npy, replace_file
+from bundle_edits import edit_manifest, npy, replace_file, two_heads
 from image_files import noise, saved
 
 from madclip_runtime.cli import main
@@ -93,34 +93,6 @@ def test_the_doctor_finds_a_damaged_bundle_and_a_missing_library(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert main(["--doctor", "--bundle", str(tiny_bundle)]) == 5
     assert 'pip install "madclip-runtime[cpu]"' in capsys.readouterr().out
-
-
-def two_heads(bundle: Path) -> None:
-    """The same graph under two heads' names."""
-    import onnx
-
-    model = onnx.load(bundle / "model.onnx")
-    graph = model.graph
-    for name in ("score", "map"):
-        for head in ("chest", "brain"):
-            graph.node.append(onnx.helper.make_node("Identity", [name], [f"{name}_{head}"]))
-    outputs = [
-        onnx.helper.make_tensor_value_info(f"{end.name}_{head}", 1, ["N", *([32, 32] if end.name == "map" else [])])
-        for head in ("chest", "brain")
-        for end in graph.output
-    ]
-    del graph.output[:]
-    graph.output.extend(outputs)
-    replace_file(bundle, "model.onnx", model.SerializeToString())
-    for head in ("chest", "brain"):
-        for name in ("score", "map"):
-            replace_file(bundle, f"golden/{name}_{head}.npy", (bundle / f"golden/{name}.npy").read_bytes())
-
-    def rename(manifest: dict) -> None:
-        card = manifest["heads"].pop("brightness")
-        manifest["heads"] = {"chest": card, "brain": {**card, "image_score": "det"}}
-
-    edit_manifest(bundle, rename)
 
 
 def test_all_heads_answer_from_one_pass(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,6 +155,19 @@ def test_what_a_power_cut_left_of_a_line_is_cut_off_and_the_file_done_again(tmp_
     assert [line["file"] for line in lines(tmp_path / "out")] == ["a", "b"]
 
 
+@pytest.mark.parametrize("foreign", [b"not ours\n", b"[1]\n", b'{"watched": "a"}\n', b'{"watched": ["a", "b", {}]}\n'])
+def test_a_whole_line_that_is_none_of_ours_is_refused_and_nothing_is_cut_off(tmp_path: Path, foreign: bytes) -> None:
+    with watch(tmp_path) as watcher:
+        (tmp_path / "drop" / "a.png").write_bytes(b"one")
+        watcher.done(taken(watcher, 1)[0], [{"file": "a"}])
+    journal = tmp_path / "out" / JOURNAL
+    mixed = journal.read_bytes() + foreign + journal.read_bytes()
+    journal.write_bytes(mixed)
+    with pytest.raises(UsageError, match="line 2"), watch(tmp_path):
+        pass
+    assert journal.read_bytes() == mixed
+
+
 def test_a_volume_is_journalled_when_its_last_slice_is_done(tmp_path: Path) -> None:
     (tmp_path / "drop").mkdir()
     (tmp_path / "out").mkdir()

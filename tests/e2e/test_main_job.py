@@ -142,6 +142,7 @@ def _readme_commands(kind: str) -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
+@pytest.mark.slow
 def test_readmes_commands_all_run(work: Path, mini_config: Path, tmp_path: Path) -> None:
     """Word for word, but for the encoder's weights (no hub here) and the time (one epoch, two shots)."""
     (tmp_path / "Brain_AD").symlink_to(work / "Brain_AD")

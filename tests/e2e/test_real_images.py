@@ -18,7 +18,7 @@ from madclip_export.export import Request, export_bundle, load_sources
 from madclip_export.limits import NUMERIC as LIMITS
 from madclip_runtime import Detector
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

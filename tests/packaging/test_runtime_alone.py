@@ -28,6 +28,7 @@ WITH_CPU = {
 ABSENT = ("torch", "onnx", "typer", "requests", "scipy", "open_clip", "madclip", "madclip_export", "madclip_bench")
 RUN = "import sys; from madclip_runtime.cli import main; sys.exit(main())"
 """What the console script does."""
+NODE = RUN.replace("madclip_runtime.cli", "madclip_runtime.node.cli")
 
 
 def closure(name: str, extras: frozenset[str] = frozenset()) -> Iterator[str]:
@@ -139,6 +140,32 @@ def test_it_can_explain_itself_with_no_package_at_all(bare: Path, arguments: lis
     assert "madclip-run" in done.stdout + done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["doctor", "--help"], []])
+def test_the_nodes_command_too(bare: Path, arguments: list[str]) -> None:
+    done = call(bare, "-c", NODE, *arguments)
+    assert done.returncode == (0 if arguments else 2)
+    assert "madclip-node" in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+def test_help_of_the_service_and_the_node_loads_none_of_their_packages(alone: Path) -> None:
+    code = "import contextlib, madclip_runtime.cli as run, madclip_runtime.node.cli as node\n" + "".join(
+        f"with contextlib.suppress(SystemExit), contextlib.redirect_stdout(None): {name}.main(['--help'])\n"
+        for name in ("run", "node")
+    )
+    loaded = loaded_by(alone, code)
+    heavy = {"asyncio", "sqlite3", "ssl", "numpy", "uvicorn", "highdicom", "pydicom", "madclip_runtime.serve"}
+    assert not heavy & loaded
+
+
+def test_without_their_extras_service_and_node_say_the_pip_line(alone: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    done = call(alone, "-c", RUN, "--serve", "127.0.0.1:0", "--bundle", tiny_bundle, cwd=tmp_path)
+    assert done.returncode == 2 and 'pip install "madclip-runtime[serve]"' in done.stderr
+    config = tmp_path / "node.ini"
+    config.write_text(f"[node]\nbundle = {tiny_bundle}\nstate = {tmp_path / 'state'}\n[rule r]\nmodality = CT\n")
+    done = call(alone, "-c", NODE, "run", "--config", config, cwd=tmp_path)
+    assert done.returncode == 2 and 'pip install "madclip-runtime[node]"' in done.stderr
+
+
 def test_help_names_every_exit_code(bare: Path) -> None:
     text = " ".join(call(bare, "-c", RUN, "--help").stdout.split())
     for code in ("0 ok", "2 usage", "3 an input", "4 bundle", "5 engine", "6 internal", "7 output", "130 interrupted"):
@@ -160,19 +187,45 @@ def test_the_self_test_and_the_schema_are_in_the_wheel(alone: Path, tiny_bundle:
     assert json.loads(call(alone, "-c", code).stdout)["title"] == "madclip-result/2"
 
 
-def test_the_service_calls_the_command_as_it_is() -> None:
+def unit(name: str) -> tuple[list[str], dict[str, str]]:
+    """A systemd unit's command, and its [Service] section."""
     import configparser
 
+    found = configparser.ConfigParser(strict=False, interpolation=None)
+    found.optionxform = str  # type: ignore[assignment, method-assign]
+    found.read(Path(__file__).resolve().parents[2] / "runtime" / "systemd" / name)
+    return found["Service"]["ExecStart"].split(), dict(found["Service"])
+
+
+def test_the_units_call_the_commands_as_they_are() -> None:
+    from madclip_runtime.node.cli import make_parser as make_node_parser
     from madclip_runtime.options import make_parser
 
-    root = Path(__file__).resolve().parents[2]
-    unit = configparser.ConfigParser(strict=False, interpolation=None)
-    unit.optionxform = str  # type: ignore[assignment, method-assign]
-    unit.read(root / "runtime" / "systemd" / "madclip-watch.service")
-    command, *arguments = unit["Service"]["ExecStart"].split()
+    (command, *arguments), service = unit("madclip-watch.service")
     parsed = make_parser().parse_args(arguments)
-    assert command.endswith("/madclip-run") and parsed.watch and parsed.out in unit["Service"]["ReadWritePaths"]
-    assert unit["Service"]["PrivateNetwork"] == "yes"
+    assert command.endswith("/madclip-run") and parsed.watch and parsed.out in service["ReadWritePaths"]
+    assert service["PrivateNetwork"] == "yes"
+    (command, *arguments), service = unit("madclip-serve.service")
+    parsed = make_parser().parse_args(arguments)
+    longest = 2 * parsed.receive_timeout + parsed.answer_timeout
+    assert command.endswith("/madclip-run") and parsed.serve == "127.0.0.1:8080" and not parsed.allow_remote
+    assert float(service["TimeoutStopSec"]) > longest
+    (command, *arguments), service = unit("madclip-node.service")
+    parsed = make_node_parser().parse_args(arguments)
+    assert command.endswith("/madclip-node") and (parsed.command, parsed.config) == ("run", "/etc/madclip/node.ini")
+
+
+def test_the_nodes_example_is_a_config_that_fits_its_units() -> None:
+    from madclip_runtime.node.config import Config
+
+    root = Path(__file__).resolve().parents[2]
+    config = Config.read(root / "runtime" / "orthanc" / "node.ini")
+    _, node = unit("madclip-node.service")
+    assert config.node.state == f"/var/lib/{node['StateDirectory']}" and config.orthanc.send_to == ""
+    assert config.node.cache == f"/var/cache/{node['CacheDirectory']}"
+    (_, script), orthanc = unit("madclip-orthanc.service")
+    assert orthanc["Environment"].endswith(config.orthanc.password_file)  # the last of its lines
+    assert (root / "runtime" / "orthanc" / Path(script).name).is_file()
 
 
 def test_a_wheelhouse_installs_and_runs_without_a_network(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ MAY_ASK_FOR = {
     "madclip_bench": {"madclip-runtime"},
     "madclip_export": {"madclip-runtime", "madclip"},
 }
-CODE = {".py", ".json", ".typed", ".safetensors", ".txt"}
-"""What may lie in a package: code, and the data the code reads."""
+CODE = {".py", ".json", ".typed", ".safetensors", ".txt", ".html", ".css", ".js"}
+"""What may lie in a package: code, the data the code reads, and the service's pages."""
 DEMONSTRATION = "madclip_runtime/demonstration/"
 """The one bundle that may ship: its files may be of other kinds."""
 MOST_BYTES = {"madclip": 16e6, "madclip_runtime": 12e6, "madclip_export": 1e6, "madclip_bench": 1e6}
@@ -59,7 +59,7 @@ def test_the_runtime_asks_for_no_engine_and_no_torch(wheels: dict[str, Path]) ->
     needs = requirements(wheels["madclip_runtime"])
     assert {need.name for need in needs if need.marker is None} == {"numpy", "pillow", "opencv-python-headless"}
     extras = {need.name: str(need.marker) for need in needs if need.marker is not None}
-    assert set(extras) == {"onnxruntime", "onnxruntime-gpu", "pydicom", "nibabel"}
+    assert set(extras) == {"onnxruntime", "onnxruntime-gpu", "pydicom", "nibabel", "uvicorn", "highdicom"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -109,10 +109,19 @@ def test_its_command_is_declared(wheels: dict[str, Path], package: str, command:
         assert f"{command} = {package}.cli:main" in archive.read(name).decode()
 
 
+def test_the_runtimes_wheel_holds_the_pages_and_the_node(wheels: dict[str, Path]) -> None:
+    with zipfile.ZipFile(wheels["madclip_runtime"]) as archive:
+        names = set(archive.namelist())
+        (entries,) = [name for name in names if name.endswith("entry_points.txt")]
+        assert "madclip-node = madclip_runtime.node.cli:main" in archive.read(entries).decode()
+    pages = {f"madclip_runtime/serve/pages/{name}" for name in ("index.html", "viewer.js", "viewer.css", "docs.html")}
+    assert names >= pages | {"madclip_runtime/node/start.py", "madclip_runtime/node/worker.py"}
+
+
 def test_dependencies_between_the_rooms_hold() -> None:
     command = shutil.which("lint-imports", path=str(Path(sys.executable).parent))
     if command is None:
         pytest.skip("import-linter is not installed: the contracts between the rooms were NOT checked")
     done = subprocess.run([command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "4 kept, 0 broken" in done.stdout
+    assert "5 kept, 0 broken" in done.stdout

@@ -10,13 +10,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def peers(mini_config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, list[str]]:  # type: ignore[type-arg]
     """Two rounds of a 4-block ViT; torch.compile needs a compiler and a minute, fp16 shows nothing new here."""
     out = tmp_path_factory.mktemp("peers") / "peers.json"
-    options = ["--encoder", str(mini_config), "--weights", "random", "--rounds", "2", "--skip", "compile,fp16"]
+    options = [
+        "--encoder",
+        str(mini_config),
+        "--weights",
+        "random",
+        "--rounds",
+        "2",
+        "--half",
+        "--skip",
+        "compile,compile fp16,fp16",
+    ]
     command = [sys.executable, str(ROOT / "benchmarks/peers/run.py"), *options, "--out", str(out), "--threads", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
@@ -27,7 +38,7 @@ def peers(mini_config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 def test_every_form_computes_the_same_map(peers: tuple[dict, list[str]]) -> None:  # type: ignore[type-arg]
     methods = peers[0]["methods"]
-    assert {"eager", "sdpa", "onnx", "cpu fp32"} <= set(methods)
+    assert {"eager", "sdpa", "eager fp16", "sdpa fp16", "onnx", "cpu fp32"} <= set(methods)
     for name, row in methods.items():
         assert row["agreement"]["map"] < (1e-4 if row["number"] == "fp32" else 0.1), name
         assert row["agreement"]["score"] < (1e-4 if row["number"] == "fp32" else 0.1), name

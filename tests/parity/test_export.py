@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -19,6 +20,7 @@ from madclip_export import export as export_module
 from madclip_export.export import Exported, Request, export_bundle, load_sources
 from madclip_export.gates import ParityMissed
 from madclip_export.graph import FusedDetector, HeadSource
+from madclip_export.head_graphs import write_head_graphs
 from madclip_export.limits import NUMERIC as LIMITS
 from madclip_export.onnx_file import write_onnx
 from madclip_export.parity import measure_parity
@@ -88,7 +90,7 @@ def test_the_manifest_says_what_was_measured(bundles: dict[str, Path], mini_chec
     assert stages.name == "stages" and stages.passed and 0 < stages.measured["worst"] <= stages.limits["worst"]
     assert gate.passed and gate.images == 8 and gate.limits == LIMITS["fp16"]
     assert 0 < gate.measured["map_max"] <= gate.limits["map_max"]
-    again = measure_parity(load_engine(bundle), bundle.golden(), "fp16", "brain").measured
+    again = measure_parity(load_engine(bundle), {"brain": bundle.golden()}, "fp16")["brain"].measured
     assert again == pytest.approx(gate.measured, abs=1e-6), "anyone can measure it again"
     head = manifest.heads["brain"]
     assert head.score_error == gate.measured["score"] and gate.head == "brain"
@@ -304,11 +306,47 @@ def test_several_heads_share_one_tower_and_each_is_its_checkpoints(
         alone = engine.run(images, [name])
         assert list(alone) == [name] and np.array_equal(alone[name].maps, together[name].maps)
         assert np.abs(alone[name].scores - reference.image_scores(checkpoint.card.image_score)).max() < 1e-5
+        own = load_engine(bundle.only(name)).run(images)  # by a graph that holds nothing of the other
+        assert list(own) == [name] and np.abs(own[name].maps - together[name].maps).max() < 1e-6
+        nodes = onnx.load(out / f"model.{name}.onnx", load_external_data=False).graph.node
+        others = f"stage.{'brain' if name == 'chest' else 'chest'}."
+        assert not any(value.startswith(others) for node in nodes for value in node.output)
+        assert np.array_equal(bundle.only(name).golden(name).maps, bundle.golden(name).maps)
     single = (bundles["fp32"] / "model.onnx.data").stat().st_size
     assert (out / "model.onnx.data").stat().st_size < 1.6 * single, "one tower, not two"
     with pytest.raises(UsageError, match=r"--head brain \| chest"):
         Detector.load(out)
-    assert Detector.load(out, head="chest")(images[0]).head == "chest"
+    detector = Detector.load(out, head="chest")
+    assert detector(images[0]).head == "chest" and list(detector.engine.run(images)) == ["chest"]
+
+
+def test_a_heads_own_graph_is_compared_too(
+    mini_checkpoint: Path, det_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both graphs are right, and stand under each other's name."""
+
+    def exchanged(folder: Path, outputs: Mapping[str, tuple[str, str]]) -> None:
+        write_head_graphs(folder, outputs)
+        one, other = (folder / f"model.{name}.onnx" for name in outputs)
+        first = one.read_bytes()
+        one.write_bytes(other.read_bytes())
+        other.write_bytes(first)
+
+    monkeypatch.setattr(export_module, "write_head_graphs", exchanged)
+    heads = {"brain": Checkpoint.load(mini_checkpoint), "chest": det_checkpoint}
+    with pytest.raises(ParityMissed, match="numeric parity"):
+        export_bundle(load_sources(heads, None), tmp_path / "x.madclip", Request("fp32"), lambda _: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_onnx_runtime_knows_the_blocks_gelu_again(bundles: dict[str, Path], tmp_path: Path) -> None:
+    """In another order of factors it runs five nodes in place of one."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(bundles["fp32"] / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx", load_external_data=False).graph.node]
+    assert sum("Gelu" in kind for kind in kinds) == 4 and "Erf" not in kinds
 
 
 def test_heads_on_different_encoders_are_refused(

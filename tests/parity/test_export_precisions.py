@@ -51,6 +51,12 @@ def test_int8_multiplies_in_eight_bits_and_keeps_the_last_steps_in_float(int8: E
     assert "stage.block.03.mlp" in names, "stages keep their names, so that a gate can name one"
 
 
+def test_every_file_of_a_bundle_can_be_read_by_the_user_of_the_box(int8: Exported) -> None:
+    """The quantiser wrote the weights for its own user alone."""
+    modes = {path.name: path.stat().st_mode & 0o777 for path in int8.out.rglob("*")}
+    assert modes.pop("golden") == 0o755 and set(modes.values()) == {0o644}
+
+
 def test_int8_answers_alone_and_in_a_batch_are_the_same_bits(int8: Exported) -> None:
     engine = load_engine(Bundle.load(int8.out))
     images = np.random.default_rng(4).integers(0, 256, (3, 240, 240, 3), dtype=np.uint8)

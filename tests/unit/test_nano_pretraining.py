@@ -14,14 +14,14 @@ from torch import Tensor
 
 from madclip.encoder import Encoder, load_encoder
 from madclip.nano.captions import OBJECTS, CaptionConfig, _moves, _soft_loss, draw, learn_captions
-from madclip.nano.distil import DistilConfig, Distiller, Phase, Step, _sections
+from madclip.nano.distil import DistilConfig, Distiller, Phase, Step, _tokens
 from madclip.nano.pictures import PICTURES, load_pictures
 from madclip.nano.pretrain import Curve, distil, save_weights
 from madclip.nano.textures import KINDS, draw_canvas
 from madclip.nano.views import Sources, make_batch
 from madclip_runtime.errors import UsageError
 
-TINY = DistilConfig(phases=(Phase(32, 2, 2, taps=1), Phase(32, 2, 2), Phase(48, 2, 2)), warmup=1, survey=2)
+TINY = DistilConfig(phases=(Phase(32, 2, 4), Phase(48, 2, 2)), warmup=1, survey=1)
 
 
 def shallow(layers: int, folder: Path, **vision: object) -> Encoder:
@@ -67,34 +67,56 @@ def test_only_free_pictures_are_used_and_all_of_them_are_there() -> None:
 
 
 def test_a_student_nears_its_teacher_and_keeps_what_it_learned(tmp_path: Path) -> None:
-    student, teacher = shallow(8, tmp_path), shallow(12, tmp_path)
-    distiller = Distiller(
-        student, teacher, replace(TINY, phases=(Phase(64, 4, 30), Phase(64, 4, 10)), survey=60, hand_over=(2, 3))
-    )
-    steps = list(distiller.run(noise_views))
+    student, teacher = shallow(4, tmp_path), shallow(6, tmp_path)
+    distiller = Distiller(student, teacher, replace(TINY, phases=(Phase(64, 4, 40),), survey=4))
+    images = noise_views(99, Phase(240, 2, 0))
+    run = distiller.run(noise_views)
+    steps = [next(run)]
+    before = distiller.unexplained(images)
+    steps += list(run)
+    after = distiller.unexplained(images)
     assert [step.step for step in steps] == list(range(40))
-    assert all(len(step.unexplained) == 6 for step in steps), "the embedding, the first block, and four taps"
-    early, late = (np.mean([s.unexplained for s in part], axis=0) for part in (steps[:3], steps[-3:]))
-    assert early[0] < 0.3, "the embedding is fitted before the first step"
-    assert (late[1:] < early[1:]).all(), f"{early} → {late}"
+    assert len(after) == 5, "the embedding, and four taps"
+    assert after[0] < 0.3, "the embedding is fitted before the first step"
+    assert all(late < 0.8 * early for early, late in zip(before[1:], after[1:], strict=True)), f"{before} → {after}"
     with torch.no_grad():
-        images = torch.rand(1, 3, 240, 240, generator=torch.Generator().manual_seed(1))
-        seen = _sections(student, images, torch.arange(226), student.spec.taps)
-        for tap, section in zip(student.taps(images), seen, strict=True):
-            assert torch.allclose(tap, section[:, 1:], atol=1e-5), "what was taught is what the encoder gives"
+        seen = _tokens(student, images, torch.arange(226), 4)
+        for number, tap in zip(student.spec.taps, student.taps(images), strict=True):
+            assert torch.allclose(tap, seen[2 * number][:, 1:], atol=1e-5), "what was taught is what the encoder gives"
 
 
-def test_the_first_phase_moves_only_what_the_first_tap_needs(tmp_path: Path) -> None:
-    student, teacher = shallow(8, tmp_path), shallow(12, tmp_path)
-    run = Distiller(student, teacher, TINY).run(noise_views)
-    first = next(run)
-    later = {name: t.clone() for name, t in taught(student).items() if ".resblocks." in name}
-    assert len(first.unexplained) == 3 and len(next(run).unexplained) == 3
-    moved = {
-        int(name.split(".")[3]) for name, t in taught(student).items() if name in later and not t.equal(later[name])
-    }
-    assert moved == {0, 1}
-    assert len(next(run).unexplained) == 6
+def test_the_teacher_itself_leaves_nothing_unexplained(tmp_path: Path) -> None:
+    teacher = shallow(4, tmp_path)
+    distiller = Distiller(shallow(4, tmp_path), teacher, TINY)
+    next(distiller.run(noise_views))
+    distiller.student.load_state_dict(teacher.state_dict())
+    assert max(distiller.unexplained(noise_views(1, Phase(240, 1, 0)))) < 1e-9
+
+
+def test_half_blocks_begin_where_they_are_told_to(tmp_path: Path) -> None:
+    encoder = shallow(4, tmp_path)
+    views, places = noise_views(0, Phase(32, 2, 0)), torch.arange(5)
+    with torch.no_grad():
+        whole = _tokens(encoder, views, places, 2)
+        feeds = [torch.zeros_like(tokens) for tokens in whole]
+        for number in range(4):
+            own = torch.ones(4, 2, dtype=torch.bool)
+            own[number, 1] = False
+            made = _tokens(encoder, views, places, 2, feeds, own)
+            kept = [torch.allclose(m[1], w[1], atol=1e-6) for m, w in zip(made, whole, strict=True)]
+            assert kept == [k <= number for k in range(5)], "the second view is cut off behind that half block"
+            assert all(torch.allclose(m[0], w[0], atol=1e-6) for m, w in zip(made, whole, strict=True))
+
+
+def test_the_embedding_and_the_positions_stay_as_fitted(tmp_path: Path) -> None:
+    student = shallow(4, tmp_path)
+    run = Distiller(student, shallow(6, tmp_path), TINY).run(noise_views)
+    next(run)
+    early = taught(student)
+    list(run)
+    moved = {name for name, tensor in taught(student).items() if not torch.equal(tensor, early[name])}
+    assert moved and all(".resblocks." in name for name in moved)
+    assert {name.split(".resblocks.")[1][0] for name in moved} == set("0123")
 
 
 def test_an_interrupted_run_ends_with_the_same_numbers(tmp_path: Path) -> None:
@@ -115,7 +137,12 @@ def test_a_finished_state_is_not_learned_again(tmp_path: Path) -> None:
     teacher, state = shallow(8, tmp_path), tmp_path / "x.training"
     curves = [
         distil(
-            shallow(4, tmp_path), teacher, [], replace(TINY, phases=(Phase(32, 2, 2),)), state=state, say=said.append
+            shallow(4, tmp_path),
+            teacher,
+            [],
+            replace(TINY, phases=(Phase(32, 2, 2),), survey=1),
+            state=state,
+            say=said.append,
         )
         for _ in range(2)
     ]
@@ -123,28 +150,30 @@ def test_a_finished_state_is_not_learned_again(tmp_path: Path) -> None:
     assert said[-1] == "going on after step 2"
 
 
-def test_a_teacher_of_another_width_is_refused(tmp_path: Path) -> None:
+def test_a_teacher_of_another_width_or_of_fewer_blocks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nano's are"):
         Distiller(shallow(4, tmp_path), shallow(8, tmp_path, width=128), TINY)
+    with pytest.raises(UsageError, match="nano's are"):
+        Distiller(shallow(8, tmp_path), shallow(4, tmp_path), TINY)
 
 
-def test_rates_rise_hold_and_fall_and_sections_are_handed_over() -> None:
+def test_rates_rise_hold_and_fall_and_half_blocks_are_handed_over() -> None:
     config = DistilConfig.of_steps(200)
-    assert config.steps == 200 and [phase.size for phase in config.phases] == [128, 128, 240]
-    assert [config.phase_at(step).taps for step in (0, 59, 60, 199)] == [1, 1, 4, 4]
-    rates = [config.rate_at(step) for step in range(200)]
-    assert rates[config.warmup - 1] == rates[159] == config.learning_rate
-    assert rates[0] < 0.05 * config.learning_rate and rates[-1] < 0.05 * config.learning_rate
+    assert config.steps == 200 and [phase.size for phase in config.phases] == [128, 240]
+    assert [config.phase_at(step).size for step in (0, 169, 170, 199)] == [128, 128, 240, 240]
+    rates = [config.rate_share_at(step) for step in range(200)]
+    assert rates[config.warmup - 1 : 61] == [1.0] * (62 - config.warmup) and rates[130] == pytest.approx(0.5)
+    assert rates[0] < 0.05 and 0 < rates[-1] < 0.05
     shares = [config.own_share_at(step) for step in range(200)]
-    assert shares[:74] == [0.0] * 74 and shares[130:] == [1.0] * 70 and shares == sorted(shares)
+    assert shares[:61] == [0.0] * 61 and shares[160:] == [1.0] * 40 and shares == sorted(shares)
 
 
 def test_the_curve_is_a_table(tmp_path: Path) -> None:
     curve = Curve()
-    curve.add([Step(0, 32, (0.5,)), Step(1, 32, (0.3,))])
-    curve.add([Step(2, 32, (0.2,)), Step(3, 48, (0.4, 0.25))])
+    curve.add([Step(0, 32, 0.5), Step(1, 32, 0.3)], (0.01, 0.4))
+    curve.add([Step(2, 48, 0.2)], (0.01, 0.25))
     curve.write(tmp_path / "c.csv")
-    assert (tmp_path / "c.csv").read_text() == "step,size_px,section0,section1\n2,32,0.4\n4,48,0.4,0.25\n"
+    assert (tmp_path / "c.csv").read_text() == "step,loss,embedding,tap1\n2,0.4,0.01,0.4\n3,0.2,0.01,0.25\n"
 
 
 def test_weights_come_back_by_half_precision(tmp_path: Path) -> None:

@@ -195,6 +195,25 @@ def test_rle_implicit_and_rgb_are_read(tmp_path: Path) -> None:
     assert (read_values(_save(tmp_path / "rgb", colour, **rgb)).values == colour).all()
 
 
+def test_a_flood_of_sequence_items_is_refused_before_pydicom_makes_objects_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _save(tmp_path / "a.dcm")
+    whole = (tmp_path / "a.dcm").read_bytes()
+    at = whole.index(b"\x10\0\x10\0PN")
+    opened, item, closed = (
+        b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff",
+        b"\xfe\xff\0\xe0\0\0\0\0",
+        b"\xfe\xff\xdd\xe0\0\0\0\0",
+    )
+    (tmp_path / "few.dcm").write_bytes(whole[:at] + opened + item * 1000 + closed + whole[at:])
+    read_header(tmp_path / "few.dcm", "few.dcm")
+    flood = whole[:at] + opened + item * 200_000 + closed + whole[at:]
+    monkeypatch.setattr(pydicom, "dcmread", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(InputRefused, match="sequence items"):
+        read_header(flood, "flood.dcm")
+
+
 def test_deflated_is_refused_before_it_is_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = _dataset(np.zeros((SIDE, SIDE), dtype=np.uint16))
     data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,7 +39,6 @@ class Library(ModuleType):
         self.sessions: list[dict[str, Any]] = []
         self.calls: list[int] = []
         self.writes: Callable[[dict[str, Any]], None] = lambda _: None
-        self.RunOptions = SimpleNamespace
         self.GraphOptimizationLevel = SimpleNamespace(ORT_DISABLE_ALL=0)
 
     def get_available_providers(self) -> list[str]:
@@ -63,7 +63,7 @@ class Library(ModuleType):
         def end(name: str, kind: str, *shape: int) -> SimpleNamespace:
             return SimpleNamespace(name=name, type=f"tensor({kind})", shape=["N", *shape])
 
-        def run(wanted: list[str], feed: dict[str, Any], _: Any) -> list[Any]:
+        def run(wanted: list[str], feed: dict[str, Any]) -> list[Any]:
             self.calls.append(len(feed["image"]))
             self.writes(self.sessions[-1])
             answers = dict(zip(("score", "map"), self.brightness(feed["image"]), strict=True))
@@ -408,3 +408,9 @@ def test_cudas_own_words_are_in_the_refusal() -> None:
     )
     with pytest.raises(EngineRefused, match="CUDA error 35: CUDA driver version is insufficient"):
         Cuda(library, "tensorrt-native")
+
+
+def test_a_working_folder_goes_with_its_process() -> None:
+    code = "from madclip_runtime.engines.ort import working_folder as w; f = w(); (f / 'x').touch(); print(f)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() and not Path(done.stdout.strip()).exists()

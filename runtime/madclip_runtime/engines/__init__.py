@@ -66,7 +66,8 @@ class Engine(Protocol):
     def run(self, images: npt.NDArray[np.uint8], heads: Sequence[str] | None = None) -> Answers:
         """images: uint8 [N, S, S, 3] RGB 0–255, N ≥ 1. heads: which of the bundle's are wanted, None for all.
 
-        The encoder runs once for all heads, and a head that isn't wanted costs nothing where the library allows that.
+        The encoder runs once for all heads. Libraries compute those that aren't wanted too: where only one ever will
+        be, load the engine for `bundle.only(head)`.
         Raises: EngineRefused where the library fails or an output is not finite.
         """
         ...

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +28,7 @@ __all__ = [
     "profile_shapes",
     "require_provider",
     "session_options",
+    "working_folder",
 ]
 
 CPU = "CPUExecutionProvider"
@@ -50,8 +54,6 @@ class OrtEngine:
         self._size = bundle.manifest.input.size
         self._outputs = output_names(bundle.manifest.heads)
         _check_contract(session, self._size, self._outputs.values(), str(bundle.model_path))
-        self._only_wanted = import_ort(info.name).RunOptions()
-        self._only_wanted.only_execute_path_to_fetches = True
 
     @property
     def info(self) -> EngineInfo:
@@ -71,7 +73,7 @@ class OrtEngine:
 
     def _call(self, names: list[str], images: npt.NDArray[np.uint8]) -> Any:
         try:
-            return self._session.run(names, {"image": images}, self._only_wanted)
+            return self._session.run(names, {"image": images})
         except Exception as error:  # the library raises its own untyped errors
             raise EngineRefused(self._info.name, str(error)[:300], "run madclip-run again with fewer images") from None
 
@@ -116,6 +118,13 @@ def loaded(open_session: Any, path: Path) -> Any:
         return open_session()
     except Exception as error:  # the library raises its own untyped errors
         raise BundleRefused(str(path), f"ONNX Runtime: {str(error)[:300]}", "export it again") from None
+
+
+def working_folder() -> Path:
+    """A new folder that a session may read from and write to for as long as this process lives; it goes with it."""
+    folder = Path(tempfile.mkdtemp(prefix="madclip-engine-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _parts(images: npt.NDArray[np.uint8], most: int | None) -> Iterator[npt.NDArray[np.uint8]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from madclip_runtime.engines import EngineInfo
-from madclip_runtime.engines.ort import GPU_BATCH, OrtEngine, import_ort, model_key, profile_shapes, session_options
+from madclip_runtime.engines.ort import (
+    GPU_BATCH,
+    OrtEngine,
+    import_ort,
+    model_key,
+    profile_shapes,
+    session_options,
+    working_folder,
+)
 from madclip_runtime.errors import EngineRefused
 from madclip_runtime.machine import gpus
 
@@ -32,7 +39,7 @@ def start(bundle: Bundle, cache: Cache | None, tell: Callable[[str], None]) -> O
     plugin = _plugin()
     devices = _devices(runtime, plugin)
     if cache is None:
-        return _engine(runtime, bundle, plugin, devices, Path(tempfile.mkdtemp(prefix="madclip-rtx-")))
+        return _engine(runtime, bundle, plugin, devices, working_folder())
 
     def build(folder: Path) -> None:
         engine = _engine(runtime, bundle, plugin, devices, folder)
@@ -48,7 +55,7 @@ def start(bundle: Bundle, cache: Cache | None, tell: Callable[[str], None]) -> O
     }
     folder = cache.entry("ort-rtx", key, build, tell)
     # A copy to work in: the library may add to its cache, and an entry must stay as it was hashed.
-    working = Path(tempfile.mkdtemp(prefix="madclip-rtx-"))
+    working = working_folder()
     shutil.copytree(folder, working, dirs_exist_ok=True)
     return _engine(runtime, bundle, plugin, devices, working)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from madclip_runtime.engines.ort import (
     profile_shapes,
     require_provider,
     session_options,
+    working_folder,
 )
 from madclip_runtime.engines.ort_cuda import CUDA
 from madclip_runtime.errors import EngineRefused
@@ -50,8 +50,7 @@ def start(bundle: Bundle, cache: Cache | None, tell: Callable[[str], None]) -> O
 
     if cache is None:
         tell("building the TensorRT engine, which is not kept (--no-cache); this takes minutes")
-        # Left to the system's own cleaning: the session reads from it as long as this process lives.
-        return build(Path(tempfile.mkdtemp(prefix="madclip-trt-")))
+        return build(working_folder())
 
     def build_and_let_go(folder: Path) -> None:
         build(folder)  # the library writes its timing cache when the session goes
