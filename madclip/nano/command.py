@@ -39,7 +39,7 @@ def pretrain_nano(
     place = choose_place(device)
     made = pretrain(
         load_encoder(teacher, teacher_weights).to(place.torch_device),
-        DistilConfig.of_steps(steps, seed=seed, bf16=bf16),
+        DistilConfig(steps, seed=seed, bf16=bf16),
         CaptionConfig(images=caption_images, steps=caption_steps, seed=seed),
         out,
         say=lambda line: typer.echo(f"madclip: {line}", err=True),

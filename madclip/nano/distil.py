@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from madclip.encoder import Encoder
 from madclip_runtime.errors import UsageError
 
-__all__ = ["DistilConfig", "Distiller", "Phase", "Step"]
+__all__ = ["Batch", "DistilConfig", "Distiller", "Step"]
 
 _RIDGE = 1.0
 _FLOOR = 0.003
@@ -35,51 +35,40 @@ _QUIET = 0.02
 
 
 @dataclass(frozen=True)
-class Phase:
-    """`steps` steps of `batch` views of `size` × `size` pixels, a multiple of the patch."""
+class Batch:
+    """`count` views of `size` × `size` pixels, a multiple of the patch."""
 
     size: int
-    batch: int
-    steps: int
+    count: int
 
 
 @dataclass(frozen=True)
 class DistilConfig:
     """How the image tower is taught: at a steady rate until the hand-over begins, then linearly down to zero.
 
-    matrix_rate: of Muon, for the blocks' matrices. rate: of AdamW, for biases and norms. survey: batches of eight whole
-    images that are looked at before the first step. hand_over: between which shares of the way half blocks turn from
-    the teacher's tokens to the student's own. bf16: matrix products in bfloat16, on processors that have it.
+    windows, whole: two sorts of steps that take turns, parts of an image and all of it; whole images alone from
+    `whole_from` of the way on. matrix_rate: of Muon, for the blocks' matrices. rate: of AdamW, for biases and norms.
+    survey: batches of eight whole images that are looked at before the first step. hand_over: between which shares of
+    the way half blocks turn from the teacher's tokens to the student's own. bf16: matrix products in bfloat16, on
+    processors that have it.
     """
 
-    phases: tuple[Phase, ...] = (Phase(128, 16, 3400), Phase(240, 5, 600))
+    steps: int = 5000
+    windows: Batch = Batch(128, 16)
+    whole: Batch = Batch(240, 5)
+    whole_from: float = 0.8
     seed: int = 0
     matrix_rate: float = 0.03
     rate: float = 1.5e-3
     weight_decay: float = 0.01
     warmup: int = 30
     survey: int = 24
-    hand_over: tuple[float, float] = (0.3, 0.8)
+    hand_over: tuple[float, float] = (0.25, 0.75)
     bf16: bool = False
 
-    @classmethod
-    def of_steps(cls, steps: int, *, seed: int = 0, bf16: bool = False) -> DistilConfig:
-        """So many steps, the last fifteen hundredths on whole images, the others on windows of 128 px."""
-        last = round(0.15 * steps)
-        return cls(phases=(Phase(128, 16, steps - last), Phase(240, 5, last)), seed=seed, bf16=bf16)
-
-    @property
-    def steps(self) -> int:
-        """All phases together."""
-        return sum(phase.steps for phase in self.phases)
-
-    def phase_at(self, step: int) -> Phase:
-        """The phase that 0-based `step` falls into."""
-        for phase in self.phases:
-            if step < phase.steps:
-                return phase
-            step -= phase.steps
-        return self.phases[-1]
+    def batch_at(self, step: int) -> Batch:
+        """What the 0-based `step` looks at."""
+        return self.whole if step % 2 or step >= self.whole_from * self.steps else self.windows
 
     def rate_share_at(self, step: int) -> float:
         """Share of both rates, 0–1."""
@@ -123,16 +112,16 @@ class Distiller:
             (torch.optim.AdamW(rest, config.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True), config.rate),
         ]
 
-    def run(self, views: Callable[[int, Phase], Tensor]) -> Iterator[Step]:
-        """views: step, phase → float [N, 3, s, s] RGB 0–1. Yields after each step, so the caller may stop or save."""
+    def run(self, views: Callable[[int, Batch], Tensor]) -> Iterator[Step]:
+        """views: step, batch → float [N, 3, s, s] RGB 0–1. Yields after each step, so the caller may stop or save."""
         if not self._spread and self.step < self.config.steps:
-            whole = Phase(self.student.spec.image_size, _SURVEYED, 0)
+            whole = Batch(self.student.spec.image_size, _SURVEYED)
             self._survey([views(step, whole).to(self.student.device) for step in range(self.config.survey)])
         while self.step < self.config.steps:
-            phase = self.config.phase_at(self.step)
-            loss = self._learn(views(self.step, phase).to(self.student.device))
+            batch = self.config.batch_at(self.step)
+            loss = self._learn(views(self.step, batch).to(self.student.device))
             self.step += 1
-            yield Step(self.step - 1, phase.size, loss)
+            yield Step(self.step - 1, batch.size, loss)
 
     @torch.no_grad()
     def unexplained(self, views: Tensor) -> tuple[float, ...]:
@@ -281,14 +270,12 @@ def _halves(visual: Any, depth: int) -> Iterator[Callable[[Tensor], Tensor]]:
 
 
 def _spread(target: Tensor) -> Tensor:
-    """Standard deviation of each channel: of patch tokens, and of the class token, [2, 1, d]; none near zero."""
-    patches = target[:, 1:].flatten(0, 1).std(dim=0)
-    classes = target[:, 0].std(dim=0)
-    floor = 0.1 * patches.mean()
-    return torch.stack([patches.clamp_min(floor), classes.clamp_min(floor)])[:, None]
+    """Standard deviation of each channel over patch tokens, [d]; none near zero."""
+    spread = target[:, 1:].flatten(0, 1).std(dim=0)
+    return spread.clamp_min(0.1 * spread.mean())
 
 
 def _unexplained(made: Tensor, target: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean squared error in units of the teacher's own variance: of patch tokens, of the class token."""
-    error = made.float() - target.float()
-    return (error[:, 1:] / spread[0]).square().mean(), (error[:, 0] / spread[1]).square().mean()
+    """Mean squared error of patch tokens, and of the class token, in units of the patch tokens' variance."""
+    error = ((made.float() - target.float()) / spread).square()
+    return error[:, 1:].mean(), error[:, 0].mean()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from madclip.encoder import Encoder, load_encoder
 from madclip.nano.captions import CaptionConfig, learn_captions
-from madclip.nano.distil import DistilConfig, Distiller, Phase, Step
+from madclip.nano.distil import Batch, DistilConfig, Distiller, Step
 from madclip.nano.pictures import PICTURES, load_pictures
 from madclip.nano.views import Bytes, Sources, make_batch
 from madclip.progress import TrainingState
@@ -113,8 +113,8 @@ def distil(
     kept, curve = _resume(distiller, student, teacher, config, state, say)
     start, recent = time.perf_counter() - curve.seconds, []
 
-    def views(step: int, phase: Phase) -> Tensor:
-        return torch.from_numpy(make_batch(sources, config.seed, step, phase.batch, phase.size))
+    def views(step: int, batch: Batch) -> Tensor:
+        return torch.from_numpy(make_batch(sources, config.seed, step, batch.count, batch.size))
 
     for step in distiller.run(views):
         recent.append(step)
