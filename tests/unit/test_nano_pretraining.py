@@ -14,14 +14,14 @@ from torch import Tensor
 
 from madclip.encoder import Encoder, load_encoder
 from madclip.nano.captions import OBJECTS, CaptionConfig, _moves, _soft_loss, draw, learn_captions
-from madclip.nano.distil import DistilConfig, Distiller, Phase, Step, _tokens
+from madclip.nano.distil import Batch, DistilConfig, Distiller, Step, _tokens
 from madclip.nano.pictures import PICTURES, load_pictures
 from madclip.nano.pretrain import Curve, distil, save_weights
 from madclip.nano.textures import KINDS, draw_canvas
 from madclip.nano.views import Sources, make_batch
 from madclip_runtime.errors import UsageError
 
-TINY = DistilConfig(phases=(Phase(32, 2, 4), Phase(48, 2, 2)), warmup=1, survey=1)
+TINY = DistilConfig(steps=6, windows=Batch(32, 2), whole=Batch(48, 2), warmup=1, survey=1)
 
 
 def shallow(layers: int, folder: Path, **vision: object) -> Encoder:
@@ -34,8 +34,8 @@ def shallow(layers: int, folder: Path, **vision: object) -> Encoder:
     return load_encoder(str(path), "random")
 
 
-def noise_views(step: int, phase: Phase) -> Tensor:
-    return torch.rand(phase.batch, 3, phase.size, phase.size, generator=torch.Generator().manual_seed(step))
+def noise_views(step: int, batch: Batch) -> Tensor:
+    return torch.rand(batch.count, 3, batch.size, batch.size, generator=torch.Generator().manual_seed(step))
 
 
 def taught(encoder: Encoder) -> dict[str, Tensor]:
@@ -68,8 +68,8 @@ def test_only_free_pictures_are_used_and_all_of_them_are_there() -> None:
 
 def test_a_student_nears_its_teacher_and_keeps_what_it_learned(tmp_path: Path) -> None:
     student, teacher = shallow(4, tmp_path), shallow(6, tmp_path)
-    distiller = Distiller(student, teacher, replace(TINY, phases=(Phase(64, 4, 40),), survey=4))
-    images = noise_views(99, Phase(240, 2, 0))
+    distiller = Distiller(student, teacher, replace(TINY, steps=40, windows=Batch(64, 4), whole=Batch(64, 4), survey=4))
+    images = noise_views(99, Batch(240, 2))
     run = distiller.run(noise_views)
     steps = [next(run)]
     before = distiller.unexplained(images)
@@ -90,12 +90,12 @@ def test_the_teacher_itself_leaves_nothing_unexplained(tmp_path: Path) -> None:
     distiller = Distiller(shallow(4, tmp_path), teacher, TINY)
     next(distiller.run(noise_views))
     distiller.student.load_state_dict(teacher.state_dict())
-    assert max(distiller.unexplained(noise_views(1, Phase(240, 1, 0)))) < 1e-9
+    assert max(distiller.unexplained(noise_views(1, Batch(240, 1)))) < 1e-9
 
 
 def test_half_blocks_begin_where_they_are_told_to(tmp_path: Path) -> None:
     encoder = shallow(4, tmp_path)
-    views, places = noise_views(0, Phase(32, 2, 0)), torch.arange(5)
+    views, places = noise_views(0, Batch(32, 2)), torch.arange(5)
     with torch.no_grad():
         whole = _tokens(encoder, views, places, 2)
         feeds = [torch.zeros_like(tokens) for tokens in whole]
@@ -140,7 +140,7 @@ def test_a_finished_state_is_not_learned_again(tmp_path: Path) -> None:
             shallow(4, tmp_path),
             teacher,
             [],
-            replace(TINY, phases=(Phase(32, 2, 2),), survey=1),
+            replace(TINY, steps=2),
             state=state,
             say=said.append,
         )
@@ -158,14 +158,14 @@ def test_a_teacher_of_another_width_or_of_fewer_blocks_is_refused(tmp_path: Path
 
 
 def test_rates_rise_hold_and_fall_and_half_blocks_are_handed_over() -> None:
-    config = DistilConfig.of_steps(200)
-    assert config.steps == 200 and [phase.size for phase in config.phases] == [128, 240]
-    assert [config.phase_at(step).size for step in (0, 169, 170, 199)] == [128, 128, 240, 240]
+    config = DistilConfig(200)
+    sizes = [config.batch_at(step).size for step in range(200)]
+    assert sizes[:160] == [128, 240] * 80 and sizes[160:] == [240] * 40
     rates = [config.rate_share_at(step) for step in range(200)]
-    assert rates[config.warmup - 1 : 61] == [1.0] * (62 - config.warmup) and rates[130] == pytest.approx(0.5)
+    assert rates[config.warmup - 1 : 51] == [1.0] * (52 - config.warmup) and rates[125] == pytest.approx(0.5)
     assert rates[0] < 0.05 and 0 < rates[-1] < 0.05
     shares = [config.own_share_at(step) for step in range(200)]
-    assert shares[:61] == [0.0] * 61 and shares[160:] == [1.0] * 40 and shares == sorted(shares)
+    assert shares[:51] == [0.0] * 51 and shares[150:] == [1.0] * 50 and shares == sorted(shares)
 
 
 def test_the_curve_is_a_table(tmp_path: Path) -> None:
