@@ -32,10 +32,11 @@ demo: venv
 	  --json $(DEMO)/evaluation.json $(TELL); echo "$(DEMO)/evaluation.json: $$(head -n 1 $(DEMO)/said.txt)"
 	@$(BIN)/madclip export --ckpt $(DEMO)/phantoms.pt --fp16 $(TELL); cat $(DEMO)/said.txt
 	@$(BIN)/madclip export --ckpt $(DEMO)/phantoms.pt --int8 $(TELL); cat $(DEMO)/said.txt
-	@$(BIN)/madclip phantoms --out $(UNSEEN) --normal 5 --abnormal 5 --seed 1 $(TELL)
+	@$(BIN)/madclip phantoms --out $(UNSEEN) --normal 5 --abnormal 5 --seed 1 $(TELL); cat $(DEMO)/said.txt
 	@$(BIN)/madclip-run --bundle $(DEMO)/phantoms-int8.madclip --out $(DEMO)/overlays --gallery $(DEMO)/gallery.html \
-	  $(UNSEEN)/*/*/img $(TELL); awk '{ right += ($$1 ~ /lesion_/) == ($$4 == "abnormal") } \
-	  END { print "$(DEMO)/gallery.html: ten unseen phantoms, " right " of " NR " decided rightly" }' $(DEMO)/said.txt
+	  $(UNSEEN)/*/*/img $(TELL); awk '{ if ($$4 == "borderline") near++; else if (($$4 == "abnormal") == ($$1 ~ /lesion_/)) right++; \
+	  else wrong++ } END { printf "%s: %d unseen phantoms, %d right, %d borderline, %d wrong\n", \
+	  "$(DEMO)/gallery.html", NR, right, near, wrong }' $(DEMO)/said.txt
 	@$(BIN)/madclip-bench run --bundle $(DEMO)/phantoms-int8.madclip --data $(DEMO)/Brain-phantoms_AD --quick --scenarios offline \
 	  --json $(DEMO)/bench.json --html $(DEMO)/bench.html $(TELL); \
 	  echo "$(DEMO)/bench.html: $$(grep -m 1 ^latency $(DEMO)/said.txt)"
