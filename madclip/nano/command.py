@@ -46,4 +46,5 @@ def pretrain_nano(
     )
     typer.echo(
         f"{out}: {made.nbytes / 1e6:.1f} MB, sha256 {made.sha256}, {made.seconds / 60:.0f} min on {place.words()}"
+        + (", the towers' products in bfloat16" if bf16 else "")
     )
