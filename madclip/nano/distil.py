@@ -104,9 +104,8 @@ class Distiller:
         self.step = 0
         self._spread: list[Tensor] = []
         blocks: Any = student.visual.transformer
-        self._moving = list(blocks.requires_grad_(True).parameters())
-        matrices = [p for p in self._moving if p.ndim == 2]
-        rest = [p for p in self._moving if p.ndim == 1]
+        moving = list(blocks.requires_grad_(True).parameters())
+        matrices, rest = ([p for p in moving if p.ndim == dimensions] for dimensions in (2, 1))
         self._optimisers: list[tuple[torch.optim.Optimizer, float]] = [
             (torch.optim.Muon(matrices, config.matrix_rate, weight_decay=config.weight_decay), config.matrix_rate),
             (torch.optim.AdamW(rest, config.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True), config.rate),
@@ -131,12 +130,9 @@ class Distiller:
         """
         places = torch.arange(1 + (views.shape[-1] // _shape(self.student)[2]) ** 2, device=self.student.device)
         stops = (0, *(2 * tap for tap in self.student.spec.taps))
-        made, targets = (
-            [_tokens(tower, views.to(places.device), places, stops[-1] // 2)[stop] for stop in stops]
-            for tower in (self.student, self.teacher)
-        )
-        pairs = zip(made, targets, (self._spread[stop] for stop in stops), strict=True)
-        return tuple(float(_unexplained(m, t, s)[0]) for m, t, s in pairs)
+        views = views.to(places.device)
+        made, targets = (_tokens(tower, views, places, stops[-1] // 2) for tower in (self.student, self.teacher))
+        return tuple(float(_unexplained(made[stop], targets[stop], self._spread[stop])[0]) for stop in stops)
 
     def state(self) -> dict[str, Any]:
         """Everything that moves, for torch.save."""

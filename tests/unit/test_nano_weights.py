@@ -58,8 +58,8 @@ def test_the_shape_file_ships_beside_the_weights() -> None:
 
 
 def test_without_any_training_lesion_words_are_nearer_to_phantoms_with_lesions(nano: Encoder) -> None:
-    """Forty phantoms that pretraining has not seen; chance is 0.5, and would reach 0.66 once in twenty times."""
+    """Forty phantoms that pretraining has not seen; 0.93 on four hundred, and chance would hardly ever reach 0.75."""
     drawn = [make_phantom(4242, index // 2, abnormal=bool(index % 2)).image for index in range(40)]
     images = np.stack([np.repeat(grey[..., None], 3, axis=2) for grey in drawn])
     labels = [index % 2 for index in range(40)]
-    assert roc_auc_score(labels, zero_shot(nano, images, "Brain")) > 0.66
+    assert roc_auc_score(labels, zero_shot(nano, images, "Brain")) > 0.75
