@@ -12,10 +12,7 @@ from collections.abc import Sequence
 from madclip_bench import __version__
 from madclip_runtime.errors import EXIT_INTERRUPTED, EXIT_OK, MadclipError, one_line
 
-__all__ = ["EXIT_NO", "main"]
-
-EXIT_NO = 1
-"""The command did its work and the answer is no: an edited report, a gate that does not hold."""
+__all__ = ["main"]
 
 _EPILOG = """exit codes: 0 ok · 1 the answer is no (verify found an edit, --fail-if holds) · 2 usage ·
 3 an image or a report was refused (the other images were timed, or none was left) · 4 bundle refused ·

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from madclip_export.bundle_writer import staging
-from madclip_export.export import Exported, Request, Sources, stage_bundle
+from madclip_export.export import Exported, Sources, stage_bundle
 from madclip_export.gates import Measured, ParityMissed
+from madclip_export.request import Request
 from madclip_runtime.bundle import Bundle
 from madclip_runtime.engines import Engine, load_engine
 from madclip_runtime.errors import MadclipError

@@ -64,8 +64,9 @@ def export(
     place = out or ckpt[0].with_name(f"{ckpt[0].stem}-{wanted}.madclip")
     from madclip.checkpoint import Checkpoint
     from madclip_export.auto import export_fastest
-    from madclip_export.export import Request, export_bundle, load_sources
+    from madclip_export.export import export_bundle, load_sources
     from madclip_export.plans import PlanOptions
+    from madclip_export.request import Request
 
     start = time.perf_counter()
     request = Request(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,37 +20,18 @@ from madclip_export.graph import FusedDetector, HeadSource
 from madclip_export.head_graphs import write_head_graphs
 from madclip_export.model_card import CARD, model_card
 from madclip_export.onnx_file import write_onnx
-from madclip_export.plans import PlanOptions, build_plans
+from madclip_export.plans import build_plans
 from madclip_export.provenance import draft_manifest, metadata
 from madclip_export.quantise import quantise_dynamic, quantise_static
+from madclip_export.request import Request
 from madclip_runtime.bundle import MANIFEST, Golden
 from madclip_runtime.errors import UsageError
 from madclip_runtime.files import write_whole
 from madclip_runtime.manifest import Manifest, output_names
 
-__all__ = ["Exported", "Request", "Sources", "export_bundle", "load_sources", "stage_bundle"]
+__all__ = ["Exported", "Sources", "export_bundle", "load_sources", "stage_bundle"]
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is wanted of a bundle.
-
-    precision: "fp32", "fp16" or "int8". golden: images that may travel in it. calibration: a folder of images that make
-    int8 static (Q/DQ), None for dynamic. verify: a folder of images by head. degraded: why a missed gate is accepted,
-    "" where it isn't. encoder_licence: of the encoder's weights, "" to look it up. notices: what else every result is
-    to say. plans: what else is built from the graph that has passed.
-    """
-
-    precision: str
-    golden: tuple[Path, ...] = ()
-    calibration: Path | None = None
-    verify: Mapping[str, Path] = field(default_factory=dict)
-    degraded: str = ""
-    encoder_licence: str = ""
-    notices: tuple[str, ...] = ()
-    plans: PlanOptions = field(default_factory=PlanOptions)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from madclip.checkpoint import Checkpoint
 from madclip.config import EncoderSpec
 from madclip_export import __version__
 from madclip_export.onnx_file import OPSET
+from madclip_export.request import Request
 from madclip_runtime.manifest import NOTICE, EncoderCard, FileEntry, Head, InputContract, Manifest
-
-if TYPE_CHECKING:
-    from madclip_export.export import Request
 
 __all__ = ["draft_manifest", "metadata"]
 

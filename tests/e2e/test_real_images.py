@@ -14,8 +14,9 @@ from madclip.encoder import load_encoder
 from madclip.evaluation import evaluate
 from madclip.reading import load_cases
 from madclip.train import Surroundings, train
-from madclip_export.export import Request, export_bundle, load_sources
+from madclip_export.export import export_bundle, load_sources
 from madclip_export.limits import NUMERIC as LIMITS
+from madclip_export.request import Request
 from madclip_runtime import Detector
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]

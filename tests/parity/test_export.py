@@ -17,13 +17,14 @@ from PIL import Image
 
 from madclip.checkpoint import Checkpoint
 from madclip_export import export as export_module
-from madclip_export.export import Exported, Request, export_bundle, load_sources
+from madclip_export.export import Exported, export_bundle, load_sources
 from madclip_export.gates import ParityMissed
 from madclip_export.graph import FusedDetector, HeadSource
 from madclip_export.head_graphs import write_head_graphs
 from madclip_export.limits import NUMERIC as LIMITS
 from madclip_export.onnx_file import write_onnx
 from madclip_export.parity import measure_parity
+from madclip_export.request import Request
 from madclip_runtime import Bundle, Detector
 from madclip_runtime.engines import load_engine
 from madclip_runtime.errors import OutputNotWritten, UsageError

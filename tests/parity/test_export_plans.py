@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from madclip.checkpoint import Checkpoint
-from madclip_export.export import Request, Sources, export_bundle, load_sources
+from madclip_export.export import Sources, export_bundle, load_sources
 from madclip_export.plans import PlanOptions, build_plans
+from madclip_export.request import Request
 from madclip_runtime import Bundle
 from madclip_runtime.errors import BundleRefused, EngineRefused, UsageError
 from madclip_runtime.files import sha256_of

@@ -14,9 +14,10 @@ from madclip.checkpoint import Checkpoint
 from madclip.data import Dataset
 from madclip_export import auto, calibration, verify
 from madclip_export.auto import Timed, choose, export_fastest
-from madclip_export.export import Exported, Request, Sources, export_bundle, load_sources
+from madclip_export.export import Exported, Sources, export_bundle, load_sources
 from madclip_export.gates import ParityMissed
 from madclip_export.limits import NUMERIC, VERIFIED
+from madclip_export.request import Request
 from madclip_runtime import Bundle, Detector
 from madclip_runtime.engines import load_engine
 from madclip_runtime.errors import InputRefused

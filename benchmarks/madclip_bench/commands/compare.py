@@ -29,7 +29,7 @@ _OUTPUTS = ("json", "html", "markdown", "csv")
 
 def compare(arguments: argparse.Namespace, talk: Callable[[str], None]) -> int:
     """Set reports side by side. Raises: UsageError, InputRefused, OutputNotWritten."""
-    from madclip_bench.cli import EXIT_NO
+    from madclip_bench.commands import EXIT_NO
 
     outputs = {
         kind: check_writable(f"--{kind}", name) for kind in _OUTPUTS if (name := getattr(arguments, kind)) is not None

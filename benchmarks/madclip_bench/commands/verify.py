@@ -21,7 +21,7 @@ _LONGEST_SHOWN = 40
 
 def verify(arguments: argparse.Namespace, talk: Callable[[str], None]) -> int:
     """Say whether a report holds. Raises: InputRefused where it is no report, BundleRefused."""
-    from madclip_bench.cli import EXIT_NO
+    from madclip_bench.commands import EXIT_NO
 
     data = _read(arguments.report)
     try:

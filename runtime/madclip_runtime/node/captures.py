@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from madclip_runtime.node.objects import NOTICE, Maker
+from madclip_runtime.node.maker import NOTICE, Maker
 
 __all__ = ["captures"]
 

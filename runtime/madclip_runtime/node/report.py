@@ -10,7 +10,7 @@ from typing import Any
 from madclip_runtime import __version__
 from madclip_runtime.node.codes import SCHEME, SCHEME_NAME, code
 from madclip_runtime.node.identity import uid_of
-from madclip_runtime.node.objects import MODEL_NAME, NOTICE, Maker
+from madclip_runtime.node.maker import MODEL_NAME, NOTICE, Maker
 from madclip_runtime.node.rules import MANUFACTURER
 
 __all__ = ["report"]

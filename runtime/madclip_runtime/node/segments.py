@@ -9,7 +9,7 @@ import numpy as np
 from madclip_runtime import __version__
 from madclip_runtime.node.codes import PROPERTY_CATEGORY, PROPERTY_TYPE, code
 from madclip_runtime.node.identity import uid_of
-from madclip_runtime.node.objects import NOTICE, Maker
+from madclip_runtime.node.maker import NOTICE, Maker
 from madclip_runtime.node.sources import geometry_fault
 
 __all__ = ["segmentation", "segmentation_fault"]
