@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from madclip_bench.accuracy import Evaluated
+from madclip_bench.building import build
 from madclip_bench.delivery import Delivery
 from madclip_bench.gpu_sheet import GpuSheet
 from madclip_bench.images import ImageCard
@@ -20,7 +21,7 @@ from madclip_bench.pixels import PixelTally
 from madclip_bench.power_state import PowerState
 from madclip_bench.quiet import Window
 from madclip_bench.raw import Raw
-from madclip_bench.report import BundleCard, Report, Setting, build
+from madclip_bench.report import BundleCard, Report, Setting
 from madclip_bench.rules import Rules
 from madclip_bench.scanner import RoomsTrial
 from madclip_bench.scenarios import Trials

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from madclip_bench import __version__
 from madclip_bench.accuracy import evaluate
+from madclip_bench.building import build
 from madclip_bench.cases import TestSet, open_test_set
 from madclip_bench.clock import Clock, WallClock
 from madclip_bench.delivery import deliver
@@ -27,7 +28,7 @@ from madclip_bench.monitor import Monitor, Watch
 from madclip_bench.packages import installed_packages
 from madclip_bench.quiet import Window
 from madclip_bench.raw import Raw
-from madclip_bench.report import BundleCard, Report, Setting, build
+from madclip_bench.report import BundleCard, Report, Setting
 from madclip_bench.rules import Rules
 from madclip_bench.scenarios import Trials, run_scenarios
 from madclip_bench.starts import take_starts

@@ -1,30 +1,29 @@
 """The report: setting, raw samples, and all that follows from them, as JSON first. The contract is docs/report.md.
 
-`build` is a pure function of setting and raw samples; `verify` calls it again. What this module does not know: how
-anything was timed, or how a page looks.
+What this module does not know: how a report is built from its samples (building), how anything was timed, or how a
+page looks.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from madclip_bench.accuracy import PromisedFigures
 from madclip_bench.figures import Figures
 from madclip_bench.images import ImageCard
-from madclip_bench.integrity import Packed, digest_of, pack, unpack
+from madclip_bench.integrity import Packed, unpack
 from madclip_bench.machine import Machine
 from madclip_bench.packages import PackageCard
 from madclip_bench.raw import Raw
 from madclip_bench.rules import Rules
-from madclip_bench.verdict import marks_of, verdict_of, warnings_of
 from madclip_runtime.bundle import MANIFEST, Bundle
 from madclip_runtime.engines import EngineInfo
 from madclip_runtime.manifest import DataCard, EncoderCard, Gate, OperatingPoint
 from madclip_runtime.schema import SchemaError, decode, encode
 
-__all__ = ["FORMAT", "BundleCard", "Report", "Setting", "build"]
+__all__ = ["FORMAT", "BundleCard", "Report", "Setting"]
 
 FORMAT = "madclip-report/2"
 
@@ -147,19 +146,3 @@ class Report:
         if isinstance(parsed, dict) and isinstance(parsed.get("format"), str) and parsed["format"] != FORMAT:
             raise SchemaError(f"format {parsed['format']!r}; this version reads {FORMAT}")
         return decode(cls, parsed)
-
-
-def build(setting: Setting, raw: Raw) -> Report:
-    """The whole report of one run, sealed with its digest. Figures come from the samples as they were packed."""
-    packed = pack(encode(raw))
-    figures = Figures.of(decode(Raw, unpack(packed), "raw"), setting.rules, setting.bundle.promised())
-    draft = Report(
-        verdict=(),
-        marks=marks_of(setting, figures),
-        warnings=warnings_of(setting, figures),
-        setting=setting,
-        figures=figures,
-        raw=packed,
-    )
-    judged = replace(draft, verdict=verdict_of(draft))
-    return replace(judged, digest=digest_of(judged.document()))

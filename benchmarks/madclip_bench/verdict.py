@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from madclip_bench.accuracy import SPEED_ONLY
 from madclip_bench.figures import Figures
 from madclip_bench.images import LEAST_DISTINCT
+from madclip_bench.report import Report, Setting
 from madclip_bench.statistics import MAX_WINDOW_SPREAD, Percentile
 from madclip_bench.streams import IMAGE_STAGES, StreamFigures
 from madclip_bench.words import duration, joules, milliseconds, per_second, percent, rooms
-
-if TYPE_CHECKING:
-    from madclip_bench.report import Report, Setting
 
 __all__ = [
     "NOT_FOR_PROCUREMENT",

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from madclip_bench.building import build
 from madclip_bench.integrity import code_sha256, digest_of
 from madclip_bench.pages.csv import leaves
-from madclip_bench.report import Report, build
+from madclip_bench.report import Report
 
 __all__ = ["Checked", "check"]
 

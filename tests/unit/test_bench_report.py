@@ -21,11 +21,12 @@ from bench_fakes import (
     trials,
 )
 
+from madclip_bench.building import build
 from madclip_bench.figures import Figures
 from madclip_bench.images import RefusedImage
 from madclip_bench.integrity import pack, unpack
 from madclip_bench.json_schema import FOLDER, SCHEMAS, text_of
-from madclip_bench.report import Report, Setting, build
+from madclip_bench.report import Report, Setting
 from madclip_bench.rules import Rules
 from madclip_bench.server import RateTrial
 from madclip_bench.verdict import NOT_FOR_PROCUREMENT

@@ -148,7 +148,8 @@ def test_samples_that_break_the_arithmetic_are_a_fault_not_a_crash(
 
 def test_a_consistent_forgery_is_caught_only_by_the_digest_that_was_written_down(honest: Document) -> None:
     """What the docs say: nothing signs a report. Who wrote the digest down still finds it."""
-    from madclip_bench.report import Report, build
+    from madclip_bench.building import build
+    from madclip_bench.report import Report
 
     forged = _with_samples(
         honest,
