@@ -26,7 +26,7 @@ UNSEEN := $(DEMO)/unseen_AD
 demo: venv
 	@rm -rf $(DEMO) && mkdir $(DEMO)
 	@$(BIN)/madclip phantoms --out $(DEMO)/Brain-phantoms_AD --normal 60 --abnormal 60 --seed 0 $(TELL); cat $(DEMO)/said.txt
-	@$(BIN)/madclip train --data $(DEMO)/Brain-phantoms_AD --encoder nano --shots 16 --epochs 10 \
+	@$(BIN)/madclip train --data $(DEMO)/Brain-phantoms_AD --encoder nano --shots 16 --epochs 4 \
 	  --out $(DEMO)/phantoms.pt $(TELL); cat $(DEMO)/said.txt
 	@$(BIN)/madclip evaluate --ckpt $(DEMO)/phantoms.pt --data $(DEMO)/Brain-phantoms_AD \
 	  --json $(DEMO)/evaluation.json $(TELL); echo "$(DEMO)/evaluation.json: $$(head -n 1 $(DEMO)/said.txt)"
