@@ -18,20 +18,20 @@ $(STAMP): $(METADATA)
 	  -e "./runtime[cpu,serve,node]" -e ".[dev]" -e "./export[rtx]" -e ./benchmarks
 	touch $@
 
-# The main job on synthetic phantoms with the built-in encoder: everything a user does, in order. A second run finds the
-# encoder's features of the shots in build/. Each step says one line;
-# the rest of what it said is in $(DEMO)/STEP.log, and is shown where a step fails.
+# The main job on synthetic phantoms with the built-in encoder: everything a user does, in order. Each step says one line;
+# the rest of what it said is in $(DEMO)/STEP.log, and is shown where a step fails. A second run finds the encoder's features
+# of the shots in build/. Seeds: pretraining saw phantoms of 0 and 1, so those stay out (docs/nano.md).
 said = >$(DEMO)/$(1).txt 2>$(DEMO)/$(1).log || { tail -n 20 $(DEMO)/$(1).log >&2; exit 1; }
 PHANTOMS := $(DEMO)/Brain-phantoms_AD
 UNSEEN := $(DEMO)/unseen_AD
 
 demo: venv
 	@rm -rf $(DEMO) && mkdir $(DEMO)
-	@$(BIN)/madclip phantoms --out $(PHANTOMS) --normal 40 --abnormal 40 --seed 0 $(call said,phantoms); cat $(DEMO)/phantoms.txt
+	@$(BIN)/madclip phantoms --out $(PHANTOMS) --normal 40 --abnormal 40 --seed 20 $(call said,phantoms); cat $(DEMO)/phantoms.txt
 	@$(BIN)/madclip train --data $(PHANTOMS) --encoder nano --shots 8 --epochs 4 --feature-cache build/demo-features \
 	  --out $(DEMO)/phantoms.pt $(call said,train); cat $(DEMO)/train.txt
 	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j 2 demo-fp16 demo-int8
-	@$(BIN)/madclip phantoms --out $(UNSEEN) --normal 5 --abnormal 5 --seed 1 $(call said,unseen); cat $(DEMO)/unseen.txt
+	@$(BIN)/madclip phantoms --out $(UNSEEN) --normal 5 --abnormal 5 --seed 21 $(call said,unseen); cat $(DEMO)/unseen.txt
 	@$(BIN)/madclip-run --bundle $(DEMO)/phantoms-int8.madclip --out $(DEMO)/overlays --gallery $(DEMO)/gallery.html \
 	  $(UNSEEN)/*/*/img $(call said,run); awk '{ if ($$4 == "borderline") near++; \
 	  else if (($$4 == "abnormal") == ($$1 ~ /lesion_/)) right++; else wrong++ } \

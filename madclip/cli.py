@@ -215,7 +215,7 @@ def phantoms(
     out: Annotated[Path, typer.Option(help="folder to make")],
     normal: Annotated[int, typer.Option(help="images without a lesion, half of them for validation")] = 40,
     abnormal: Annotated[int, typer.Option(help="images with one")] = 40,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(help="not 0 or 1 to judge nano by: its pretraining saw some of those")] = 2,
 ) -> None:
     """Write synthetic brain-like slices with exact lesion masks. They are not patients."""
     from madclip.phantoms import write_phantoms

@@ -213,13 +213,14 @@ def test_a_miss_is_accepted_only_in_words_that_stay_in_the_bundle(
     mini_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(LIMITS, "fp32", dict.fromkeys(LIMITS["fp32"], 0.0))
-    request = Request("fp32", degraded="a test of words")
+    request = Request("fp32", degraded="a test of words", notices=("and one of its own",))
     sources = load_sources({"brain": Checkpoint.load(mini_checkpoint)}, None)
     done = export_bundle(sources, tmp_path / "x.madclip", request, lambda _: None)
     manifest = Bundle.load(done.out).manifest
     assert "a test of words" in manifest.degraded and not manifest.gates[0].passed
     result = Detector.load(done.out)(np.zeros((50, 50), np.uint8))
     assert any(notice.startswith("degraded: ") and "a test of words" in notice for notice in result.notices)
+    assert "and one of its own" in result.notices
 
 
 def test_nan_is_refused(mini_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

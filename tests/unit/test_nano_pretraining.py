@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from importlib import resources
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
+from madclip.cli import app
 from madclip.encoder import Encoder, load_encoder
 from madclip.nano.captions import OBJECTS, CaptionConfig, _moves, _soft_loss, draw, learn_captions
 from madclip.nano.distil import Batch, DistilConfig, Distiller, Step, _tokens
@@ -19,7 +22,7 @@ from madclip.nano.pictures import PICTURES, load_pictures
 from madclip.nano.pretrain import Curve, distil, save_weights
 from madclip.nano.textures import KINDS, draw_canvas
 from madclip.nano.views import Sources, make_batch
-from madclip_runtime.errors import UsageError
+from madclip_runtime.errors import OutputNotWritten, UsageError
 
 TINY = DistilConfig(steps=6, windows=Batch(32, 2), whole=Batch(48, 2), warmup=1, survey=1)
 
@@ -166,6 +169,35 @@ def test_rates_rise_hold_and_fall_and_half_blocks_are_handed_over() -> None:
     assert rates[0] < 0.05 and 0 < rates[-1] < 0.05
     shares = [config.own_share_at(step) for step in range(200)]
     assert shares[:51] == [0.0] * 51 and shares[150:] == [1.0] * 50 and shares == sorted(shares)
+
+
+def test_half_blocks_go_on_from_the_students_own_tokens_only_at_the_end(tmp_path: Path) -> None:
+    distiller = Distiller(shallow(4, tmp_path), shallow(4, tmp_path), replace(TINY, steps=100))
+    shares = []
+    for distiller.step in (0, 50, 99):
+        shares.append(float(distiller._own(200).float().mean()))
+    assert shares[0] == 0 and 0.4 < shares[1] < 0.6 and shares[2] == 1
+
+
+@pytest.mark.slow
+def test_the_command_leaves_weights_that_load_their_curve_and_no_state(tmp_path: Path) -> None:
+    pytest.importorskip("skimage", reason="scikit-image is missing: pretraining was NOT tried")
+    shallow(8, tmp_path)
+    out = tmp_path / "w.safetensors"
+    few = ["--steps", "2", "--caption-images", "4", "--caption-steps", "2"]
+    arguments = ["--teacher", str(tmp_path / "shallow8.json"), "--teacher-weights", "random", "--out", str(out), *few]
+    done = CliRunner().invoke(app, ["pretrain-nano", *arguments])
+    assert done.exit_code == 0, done.output
+    assert hashlib.sha256(out.read_bytes()).hexdigest() in done.output
+    assert not load_encoder(str(resources.files("madclip").joinpath("nano/nano.json")), str(out)).spec.random
+    assert (tmp_path / "w.csv").read_text().splitlines()[0] == "step,loss,embedding,tap1,tap2,tap3,tap4"
+    assert {path.name for path in tmp_path.iterdir()} == {"shallow8.json", "w.safetensors", "w.csv"}
+
+
+@pytest.mark.parametrize(("wrong", "kind"), [(["--steps", "0"], UsageError), (["--out", "none/w"], OutputNotWritten)])
+def test_the_command_refuses_before_it_works(wrong: list[str], kind: type[Exception]) -> None:
+    done = CliRunner().invoke(app, ["pretrain-nano", "--teacher", "x.json", "--out", "w", *wrong])
+    assert isinstance(done.exception, kind)
 
 
 def test_the_curve_is_a_table(tmp_path: Path) -> None:

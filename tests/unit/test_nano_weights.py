@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import re
 from importlib import resources
@@ -13,6 +14,7 @@ import pytest
 from safetensors import safe_open
 from sklearn.metrics import roc_auc_score
 
+from madclip.cli import phantoms
 from madclip.encoder import Encoder, load_encoder, reload_encoder
 from madclip.nano.captions import zero_shot
 from madclip.nano.pictures import PICTURES
@@ -45,6 +47,17 @@ def test_the_file_is_small_half_precision_and_the_one_on_the_page() -> None:
     assert kinds == {"F16"}
     assert recipe["pictures"] == PICTURES
     assert {"image tower", "text tower", "teacher"} <= set(recipe)
+
+
+def test_no_phantom_that_a_user_judges_by_was_seen_in_pretraining() -> None:
+    """By the seeds in the file's own recipe: views and captions draw with them, and with the next ones."""
+    with safe_open(_FILE, "pt") as weights:
+        recipe = json.loads(weights.metadata()["recipe"])
+    seen = {recipe[stage]["seed"] + next_one for stage in ("image tower", "text tower") for next_one in (0, 1)}
+    drawn = re.findall(r"madclip phantoms .*--seed (\d+)", (_ROOT / "Makefile").read_text())
+    assert len(drawn) == 3 and seen.isdisjoint(map(int, drawn))
+    assert inspect.signature(phantoms).parameters["seed"].default not in seen
+    assert all(f"`{seed}`" in _PAGE for seed in seen), "the page names the seeds to keep away from"
 
 
 def test_the_page_lists_every_picture_with_its_licence() -> None:
